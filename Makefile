@@ -1,0 +1,118 @@
+# `make run` and `make test` need only Python 3.11+, make and a network. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+PAGE := gateway/static/index.html
+IMAGE ?= gpu-telemetry-pipeline
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: all
+all: check test web ## Everything that CI does
+
+# --- the virtualenv -------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what the pipeline needs into $(VENV) …"
+	@$(PIP) install --require-hashes -r requirements/runtime.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	@echo "Installing what the tests need into $(VENV) …"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: dev
+dev: $(VENV)/.dev ## Make the virtualenv for development, with the git hooks
+	@git rev-parse --git-dir >/dev/null 2>&1 && $(BIN)/pre-commit install || true
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Pin the newest versions of all dependencies again
+	@$(BIN)/python scripts/lock.py
+
+# --- run ------------------------------------------------------------------------------------------
+
+$(PAGE): $(shell find web/src web/public -type f 2>/dev/null) web/package-lock.json web/index.html web/vite.config.ts | $(VENV)/.runtime
+	@echo "Building the dashboard …"
+	@$(BIN)/python scripts/npm.py --prefix web ci --no-audit --no-fund --loglevel=error
+	@$(BIN)/python scripts/npm.py --prefix web run build --silent
+	@touch $@
+
+.PHONY: web
+web: $(PAGE) ## Build the dashboard
+
+.PHONY: run
+run: $(VENV)/.runtime $(PAGE) ## Start the whole pipeline on the sample, dashboard on http://127.0.0.1:8080
+	@$(BIN)/telemetry up $(ARGS)
+
+# --- check ----------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/.dev $(PAGE) ## Run all tests
+	@scripts/browser.sh
+	@$(BIN)/python scripts/npm.py --prefix web test --silent
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/.dev $(PAGE) ## Run the same tests in longer rounds
+	@TELEMETRY_TEST_ROUNDS=20 $(BIN)/python -m pytest --timeout=3600 -m "not once" $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.dev ## Verify style, types, import contracts, stubs and protos; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/generate_stubs.py --check
+	$(BIN)/python scripts/lint_protos.py
+	$(BIN)/python scripts/npm.py --prefix web ci --no-audit --no-fund --loglevel=error
+	$(BIN)/python scripts/npm.py --prefix web run check --silent
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Mend what can be mended: format, sort imports, simple fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: protos
+protos: $(VENV)/.dev ## Generate the stubs from protos/
+	$(BIN)/python scripts/generate_stubs.py
+
+.PHONY: coverage
+coverage: $(VENV)/.dev $(PAGE) ## Run the Python tests and report coverage in htmlcov/
+	@$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.runtime $(VENV)/.dev ## Measure the way from CSV to stored and queryable
+	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
+# --- deploy ---------------------------------------------------------------------------------------
+
+.PHONY: docker-build
+docker-build: ## Build the images
+	for target in queue collector streamer gateway; do \
+		docker build --file deploy/docker/Dockerfile --target $$target --tag $(IMAGE)-$$target:$(TAG) . || exit 1; done
+
+.PHONY: docker-push
+docker-push: ## Push the images; IMAGE names the registry and repository
+	for target in queue collector streamer gateway; do docker push $(IMAGE)-$$target:$(TAG) || exit 1; done
+
+.PHONY: helm-install
+helm-install: ## Install or upgrade the chart in the current Kubernetes context
+	helm upgrade --install telemetry-pipeline helm/telemetry-pipeline $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was built; data/ stays
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis htmlcov .coverage* \
+		build dist *.egg-info gateway/static web/node_modules

@@ -1,0 +1,1 @@
+"""One thin file a command: flags become settings, and a room does the work."""

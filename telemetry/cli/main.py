@@ -1,0 +1,46 @@
+"""The command `telemetry`: finds the file of each subcommand and loads only that one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from telemetry import __version__
+
+SUBCOMMANDS: Final = {
+    "up": "Start the whole pipeline on this machine and watch over it.",
+    "queue": "Run the message queue.",
+    "streamer": "Read GPU telemetry from files and publish it.",
+    "collector": "Store what the queue delivers and answer queries.",
+    "gateway": "Serve the REST API and the dashboard.",
+}
+"""Each is in telemetry/cli/<name>.py under its own name. The text is here so that --help need not load them."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is called, so that one does not pay for the libraries of another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        command = getattr(import_module(f"telemetry.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUBCOMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="telemetry")
+def telemetry() -> None:
+    """GPU telemetry from logs through a durable queue into a store, an API and a dashboard.
+
+    `telemetry up` is the place to begin.
+    """

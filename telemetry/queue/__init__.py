@@ -1,0 +1,1 @@
+"""The message queue: rules (`core`), storage (`engines`), gRPC server and client."""

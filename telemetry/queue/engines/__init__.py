@@ -1,0 +1,1 @@
+"""Where a queue keeps its messages. `engine.py` is the seam that the server talks to."""
