@@ -1,0 +1,89 @@
+"""Programs of the pipeline as real processes: their ports, their answers, and how they end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx
+import psutil
+
+T = TypeVar("T")
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+"""The checkout."""
+PORTS: Final = ("dashboard", "api", "queue-http", "queue", "collector", "collector-http", "streamer-http")
+"""Ports of `telemetry up`, as its flags name them."""
+WAIT_S_MAX: Final = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_until(ask: Callable[[], T], what: str, seconds: float = WAIT_S_MAX) -> T:
+    """Ask until the answer is truthy. Other processes have no event to await."""
+    deadline = time.monotonic() + seconds
+    problem: object = None
+    while time.monotonic() < deadline:
+        try:
+            if answer := ask():
+                return answer
+            problem = answer
+        except (httpx.HTTPError, AssertionError, KeyError, OSError) as error:
+            problem = error
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not come true within {seconds} s: {problem!r}")
+
+
+@dataclass(slots=True)
+class Command:
+    """A program of ours that runs."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    ports: dict[str, int] = field(default_factory=dict)
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=10))
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.ports['api']}/api/v1"
+
+    def url(self, port: str, path: str) -> str:
+        return f"http://127.0.0.1:{self.ports[port]}{path}"
+
+    def get(self, url: str, **parameters: Any) -> Any:
+        answer = self.client.get(url, params=parameters)
+        answer.raise_for_status()
+        return answer.json()
+
+    def children(self) -> dict[str, psutil.Process]:
+        """The processes of the pipeline by name."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            line = child.cmdline()
+            if "telemetry" in line:
+                found[line[line.index("telemetry") + 1]] = child
+        return found
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal as Ctrl-C would, and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+
+Start = Callable[..., Command]
