@@ -1,0 +1,34 @@
+"""What routes answer from, and how they get at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from gateway.health import HealthReport
+from gateway.inventory import Inventories
+from gateway.live import LiveHub
+from gateway.upstreams import CollectorClient, QueueClient
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Everything behind the routes."""
+
+    collector: CollectorClient
+    queue: QueueClient
+    inventories: Inventories
+    hub: LiveHub
+    health: HealthReport
+
+
+async def _backends(request: Request) -> Backends:
+    backends = request.app.state.backends
+    assert isinstance(backends, Backends)
+    return backends
+
+
+BackendsDependency = Annotated[Backends, Depends(_backends)]

@@ -1,0 +1,68 @@
+"""Where the live view comes from: one ephemeral subscription to the topic `live`, for as long as the gateway runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from gateway.counters import LIVE_UPDATES_UNREADABLE
+from gateway.live import LiveHub
+from gateway.upstreams import QueueClient, UpstreamError
+from telemetry.live import LIVE_TOPIC, LiveUpdate, decode_live_update
+from telemetry.queue.client import Event, MissedMessages, QueueClientError, ReceivedDelivery, Subscriber
+from telemetry.v1 import queue_admin_pb2
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 1.0
+"""How long to wait before trying again while the queue is away or refuses."""
+_TOPIC: Final = queue_admin_pb2.Topic(name=LIVE_TOPIC, partitions=1, storage=queue_admin_pb2.TOPIC_STORAGE_MEMORY)
+"""Made here too, in case no collector has yet: made by subscribing, it would be on disk."""
+
+
+class LiveFeed:
+    """Carries live updates from the queue to the hub. The subscription comes back by itself when the queue does."""
+
+    def __init__(self, queue: QueueClient, hub: LiveHub) -> None:
+        self._queue = queue
+        self._hub = hub
+
+    async def run(self) -> None:
+        """Feed the hub until cancelled."""
+        while True:
+            try:
+                await self._queue.ensure_topic(_TOPIC)
+                async with Subscriber(self._queue.address, topics=[LIVE_TOPIC]) as subscriber:
+                    async for event in subscriber:
+                        self._take(event)
+            except (UpstreamError, QueueClientError) as error:
+                log.info("waiting for the queue's live topic", extra={"error": str(error)})
+            await asyncio.sleep(RETRY_S)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, MissedMessages):
+            self._hub.publish_gap(event.missed)
+        elif isinstance(event, ReceivedDelivery):
+            for message in event.messages:
+                self._publish(message.data)
+
+    def _publish(self, data: bytes) -> None:
+        try:
+            update = decode_live_update(data)
+            _check(update)
+        except ValueError as error:
+            LIVE_UPDATES_UNREADABLE.inc()
+            log.warning("a live update cannot be read", extra={"error": str(error)})
+            return
+        self._hub.publish(update)
+
+
+def _check(update: LiveUpdate) -> None:
+    """See that all arrays have one entry a GPU."""
+    rows = len(update.gpus)
+    arrays = [update.timestamps_us]
+    for column in update.columns.values():
+        arrays += [column.last, column.min, column.max]  # type: ignore[list-item]
+    if any(len(array) != rows for array in arrays):
+        raise ValueError(f"not a live update: an array does not have one entry for each of its {rows} GPUs")

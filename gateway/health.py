@@ -1,0 +1,128 @@
+"""How all services are, asked at the same time and each within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from time import perf_counter
+from typing import Any, Final
+
+import orjson
+
+from gateway.shapes import Json, instant
+from gateway.upstreams import HEALTH_DEADLINE_S, CollectorClient, QueueClient, UpstreamError
+from telemetry import __version__
+from telemetry.v1 import query_pb2, queue_admin_pb2
+
+ANSWER_BYTES_MAX: Final = 1 << 20
+
+
+class State(StrEnum):
+    """How a service is. A streamer that does not answer is UNKNOWN: having read all its files, it may have ended."""
+
+    OK = "ok"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceHealth:
+    """How one service is.
+
+    Attributes:
+        name: ``queue``, ``collector``, ``streamer`` or ``gateway``.
+        state: as above.
+        latency_ms: how long it took to answer; ``None`` when it did not.
+        version: its version; empty when not known.
+        since: when it started; ``None`` when not known.
+        detail: what is wrong, for people; empty when nothing is.
+    """
+
+    name: str
+    state: State
+    latency_ms: float | None = None
+    version: str = ""
+    since: datetime | str | None = None
+    detail: str = ""
+
+
+class HealthReport:
+    """Asks the services."""
+
+    def __init__(self, queue: QueueClient, collector: CollectorClient, streamer_http: str) -> None:
+        """Ask these; ``streamer_http`` is ``host:port`` of the streamer's HTTP port."""
+        self._queue = queue
+        self._collector = collector
+        self._streamer_http = streamer_http
+        self._since = datetime.now(UTC)
+
+    async def report(self) -> Json:
+        """How all of them are. The pipeline is ``down`` when neither queue nor collector is well."""
+        services = await asyncio.gather(
+            self._grpc_health(self._queue), self._grpc_health(self._collector), self._streamer_health()
+        )
+        states = {service.name: service.state for service in services}
+        bad = [name for name, state in states.items() if state is State.DOWN]
+        status = "ok" if not bad else "down" if {"queue", "collector"} <= set(bad) else "degraded"
+        gateway = ServiceHealth("gateway", State.OK, 0.0, __version__, self._since)
+        return {"status": status, "services": [*services, gateway]}
+
+    async def _grpc_health(self, service: QueueClient | CollectorClient) -> ServiceHealth:
+        started = perf_counter()
+        stats = asyncio.ensure_future(_stats(service))
+        try:
+            serving = await service.serving()
+            latency_ms = _ms_since(started)
+        except UpstreamError as error:
+            stats.cancel()
+            return ServiceHealth(service.name, State.DOWN, detail=error.message or f"{service.address} does not answer")
+        version, since = await stats
+        detail = "" if serving else "it answers, but says that it is not serving"
+        return ServiceHealth(service.name, State.OK if serving else State.DOWN, latency_ms, version, since, detail)
+
+    async def _streamer_health(self) -> ServiceHealth:
+        started = perf_counter()
+        try:
+            async with asyncio.timeout(HEALTH_DEADLINE_S):
+                status, answer = await asyncio.to_thread(_get, self._streamer_http, "/health")
+                latency_ms = _ms_since(started)
+        except (OSError, http.client.HTTPException, TimeoutError):
+            return ServiceHealth("streamer", State.UNKNOWN, detail=f"{self._streamer_http} does not answer")
+        version, since = str(answer.get("version", "")), answer.get("start_time")
+        since = since if isinstance(since, str) else None
+        if status != http.client.OK:
+            detail = str(answer.get("detail", f"it answers with status {status}"))
+            return ServiceHealth("streamer", State.DOWN, latency_ms, version, since, detail)
+        return ServiceHealth("streamer", State.OK, latency_ms, version, since)
+
+
+async def _stats(service: QueueClient | CollectorClient) -> tuple[str, datetime | None]:
+    """A service's version and when it started; nothing if it does not say so in time."""
+    try:
+        stats: queue_admin_pb2.QueueStats | query_pb2.CollectorStats = await service.stats(HEALTH_DEADLINE_S)
+    except UpstreamError:
+        return "", None
+    return stats.version, instant(stats, "start_time")
+
+
+def _get(address: str, path: str) -> tuple[int, Mapping[str, Any]]:
+    """Status and JSON object of an answer."""
+    connection = http.client.HTTPConnection(address, timeout=HEALTH_DEADLINE_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        try:
+            content = orjson.loads(answer.read(ANSWER_BYTES_MAX))
+        except orjson.JSONDecodeError:
+            content = {}
+        return answer.status, content if isinstance(content, dict) else {}
+    finally:
+        connection.close()
+
+
+def _ms_since(started: float) -> float:
+    return round((perf_counter() - started) * 1000, 2)

@@ -1,0 +1,91 @@
+"""Which GPUs there are: finding the one that somebody names, and the list of all, read at most once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from time import monotonic
+from typing import Final
+
+from gateway.problems import ParameterError
+from gateway.upstreams import CollectorClient
+from telemetry.v1 import query_pb2
+
+MAX_AGE_S: Final = 1.0
+PAGE_SIZE: Final = 10_000
+CANDIDATES_MAX: Final = 5
+"""How many GPUs an ambiguous name is answered with."""
+
+Inventory = Mapping[str, query_pb2.Gpu]
+"""GPUs by identity, in order."""
+
+
+class Inventories:
+    """Reads GPUs from the collector. Methods raise :class:`~gateway.upstreams.UpstreamError`."""
+
+    def __init__(self, collector: CollectorClient, clock: Callable[[], float] = monotonic) -> None:
+        """Read from ``collector``; ``clock`` tells how old the list of all is."""
+        self._collector = collector
+        self._clock = clock
+        self._all: Inventory = {}
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
+
+    async def all(self) -> Inventory:
+        """All GPUs, as they were within the last second."""
+        asked_at = self._clock()
+        async with self._reading:
+            if asked_at - self._read_at > MAX_AGE_S:
+                self._all = await self._read()
+                self._read_at = self._clock()
+            return self._all
+
+    async def refreshed(self) -> Inventory:
+        """All GPUs, read again: somebody has seen one that :meth:`all` lacks."""
+        asked_at = self._clock()
+        async with self._reading:
+            if self._read_at < asked_at:
+                self._all = await self._read()
+                self._read_at = self._clock()
+            return self._all
+
+    async def find(self, name: str, parameter: str = "gpu") -> query_pb2.Gpu:
+        """The GPU of this identity, else with this ``host/index``, else the only one whose identity begins so.
+
+        Raises:
+            ParameterError: 404 when there is none, 409 with candidates when there are several.
+        """
+        if not name:
+            raise ParameterError(parameter, "no GPU is named", HTTPStatus.NOT_FOUND)
+        request = query_pb2.ListGpusRequest(gpu_prefix=name, page_size=CANDIDATES_MAX)
+        found = await self._collector.list_gpus(request)
+        if found.gpus and found.gpus[0].gpu == name:  # an identity sorts before those that it is a prefix of
+            return found.gpus[0]
+        host, slash, index = name.rpartition("/")
+        if slash and host and index:
+            selector = query_pb2.GpuSelector(hosts=[host], labels={"index": index})
+            request = query_pb2.ListGpusRequest(selector=selector, page_size=CANDIDATES_MAX)
+            there = await self._collector.list_gpus(request)
+            found = there if there.gpus else found
+        if not found.gpus:
+            raise ParameterError(parameter, f"there is no GPU {name!r}", HTTPStatus.NOT_FOUND)
+        if len(found.gpus) > 1:
+            raise ParameterError(
+                parameter,
+                f"{name!r} could be any of {found.total} GPUs; say more of its identity",
+                HTTPStatus.CONFLICT,
+                candidates=[each.gpu for each in found.gpus],
+            )
+        return found.gpus[0]
+
+    async def _read(self) -> Inventory:
+        gpus: dict[str, query_pb2.Gpu] = {}
+        token = ""
+        while True:
+            request = query_pb2.ListGpusRequest(page_size=PAGE_SIZE, page_token=token)
+            page = await self._collector.list_gpus(request)
+            gpus.update((each.gpu, each) for each in page.gpus)
+            token = page.next_page_token
+            if not token:
+                return gpus

@@ -1,0 +1,112 @@
+"""Errors as RFC 9457 problems: a wrong parameter, a failed call to another service, a path that does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from math import ceil
+from typing import Any, Final
+
+import grpc
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.upstreams import UpstreamError
+from telemetry.runtime.http import EXCEPTION_HANDLERS, ProblemResponse
+from telemetry.runtime.status import HTTP_STATUS
+
+RETRY_AFTER_S: Final = 2.0
+"""When to try again if a service that cannot be reached did not say; its channel reconnects within this time."""
+
+_PARAMETERS: Final[Mapping[str, str]] = {"metrics": "metric", "aggregation": "agg", "gpu_prefix": "prefix"}
+"""Our parameters whose name differs from the field of the contract that they become."""
+
+
+class ParameterError(Exception):
+    """A parameter is well formed but cannot be answered.
+
+    Attributes:
+        parameter: its name.
+        status: the HTTP status.
+        extension: more members of the problem.
+    """
+
+    def __init__(
+        self, parameter: str, detail: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, **extension: Any
+    ) -> None:
+        super().__init__(detail)
+        self.parameter = parameter
+        self.detail = detail
+        self.status = status
+        self.extension = extension
+
+
+async def parameter_problem(request: Request, error: Exception) -> Response:
+    """A :class:`ParameterError` as a problem."""
+    assert isinstance(error, ParameterError)
+    return ProblemResponse(error.status, error.detail, parameter=error.parameter, **error.extension)
+
+
+async def validation_problem(request: Request, error: Exception) -> Response:
+    """Parameters that cannot be read: 400, naming the first and listing all."""
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"parameter": str(each["loc"][1] if len(each["loc"]) > 1 else each["loc"][0]), "detail": _sentence(each)}
+        for each in error.errors()
+    ]
+    first = errors[0]
+    detail = f"{first['parameter']}: {first['detail']}"
+    return ProblemResponse(HTTPStatus.BAD_REQUEST, detail, parameter=first["parameter"], errors=errors)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    if error["type"] == "missing":
+        return "is required"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    text = str(error["msg"])
+    return text[:1].lower() + text[1:]
+
+
+async def upstream_problem(request: Request, error: Exception) -> Response:
+    """A failed call: the status of the registry, and what the service's details say."""
+    assert isinstance(error, UpstreamError)
+    # A service that goes away cancels what it has not answered.
+    code = grpc.StatusCode.UNAVAILABLE if error.code is grpc.StatusCode.CANCELLED else error.code
+    status = HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    extension: dict[str, Any] = {"service": error.service, "code": code.name}
+    headers = {}
+    if error.violations:
+        errors = [{"parameter": _parameter(each.field), "detail": each.description} for each in error.violations]
+        extension |= {"parameter": errors[0]["parameter"], "errors": errors}
+    retry_after_s = error.retry_after_s
+    if code is grpc.StatusCode.UNAVAILABLE and retry_after_s is None:
+        retry_after_s = RETRY_AFTER_S
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(ceil(retry_after_s))
+        extension["retry_after_s"] = retry_after_s
+    return ProblemResponse(status, error.message or _unsaid(error, code), headers=headers, **extension)
+
+
+def _unsaid(error: UpstreamError, code: grpc.StatusCode) -> str:
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return f"the {error.service} at {error.address} cannot be reached"
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"the {error.service} at {error.address} did not answer in time"
+    return f"the {error.service} at {error.address} failed ({code.name})"
+
+
+def _parameter(field: str) -> str:
+    """Our parameter for a field of the contract, such as ``start_time`` for ``range.start_time``."""
+    last = field.rpartition(".")[2].partition("[")[0]
+    return _PARAMETERS.get(last, last)
+
+
+HANDLERS: Final[Mapping[Any, Callable[[Request, Exception], Any]]] = {
+    **EXCEPTION_HANDLERS,
+    RequestValidationError: validation_problem,
+    ParameterError: parameter_problem,
+    UpstreamError: upstream_problem,
+}
+"""For ``exception_handlers`` of the application."""

@@ -1,0 +1,261 @@
+"""`/gpus`: which GPUs there are, their records, and their metrics over time."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from math import isnan
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import schemas, shapes
+from gateway.answers import unless_known
+from gateway.backends import BackendsDependency
+from gateway.openapi import API, UPSTREAM, responses
+from gateway.parameters import (
+    PAGE_SIZE_DEFAULT,
+    Aggregation,
+    ChosenAggregation,
+    ChosenOrder,
+    EndTime,
+    GpuName,
+    Hosts,
+    Limit,
+    Order,
+    PageSize,
+    PageToken,
+    RequiredMetrics,
+    StartTime,
+    Step,
+)
+from gateway.problems import ParameterError
+from telemetry.runtime.http import JsonResponse
+from telemetry.v1 import query_pb2
+
+SERIES_RANGE_US: Final = 15 * 60_000_000
+"""How far back a series goes unless said otherwise."""
+
+COMPLETE: Final = {"partial": False, "warnings": list[str]()}
+GPU_EXAMPLE: Final[dict[str, Any]] = {
+    "gpu": "GPU-5fd4f087-86f3-7a43-b711-4771313afc50",
+    "host": "node-1",
+    "index": "0",
+    "model": "NVIDIA H100 80GB HBM3",
+    "labels": {"host": "node-1", "index": "0", "model": "NVIDIA H100 80GB HBM3"},
+    "first_seen": "2025-07-18T20:40:00Z",
+    "last_seen": "2025-07-18T20:42:34Z",
+    "metrics": ["power_draw", "temperature", "utilization"],
+}
+GPU_PAGE_EXAMPLE: Final = {"gpus": [GPU_EXAMPLE], "next_page_token": "", "total": 1, "completeness": COMPLETE}
+
+router = APIRouter(prefix=API, tags=["gpus"])
+
+
+@router.get(
+    "/gpus",
+    summary="List GPUs by identity",
+    response_model=schemas.GpuPage,
+    responses=responses(GPU_PAGE_EXAMPLE, HTTPStatus.BAD_REQUEST, *UPSTREAM),
+)
+async def list_gpus(
+    request: Request,
+    backends: BackendsDependency,
+    host: Hosts = [],  # noqa: B006 - FastAPI copies defaults
+    prefix: Annotated[str, Query(max_length=512, description="Only GPUs whose identity begins so.")] = "",
+    page_size: PageSize = PAGE_SIZE_DEFAULT,
+    page_token: PageToken = "",
+) -> Response:
+    """A page of the GPUs that have been seen; all filters must match."""
+    selector = query_pb2.GpuSelector(hosts=host)
+    wanted = query_pb2.ListGpusRequest(selector=selector, gpu_prefix=prefix, page_size=page_size, page_token=page_token)
+    return unless_known(request, gpu_page(await backends.collector.list_gpus(wanted)))
+
+
+def gpu_page(page: query_pb2.ListGpusResponse) -> shapes.Json:
+    """A page of GPUs as it is answered."""
+    return {
+        "gpus": [shapes.gpu(each) for each in page.gpus],
+        "next_page_token": page.next_page_token,
+        "total": page.total,
+        "completeness": shapes.completeness(page.completeness),
+    }
+
+
+# The routes below `/gpus/{gpu}` come before it: a GPU's name may hold slashes.
+@router.get(
+    "/gpus/{gpu:path}/telemetry",
+    summary="Records of one GPU",
+    response_model=schemas.Records,
+    responses=responses(
+        {
+            "gpu": GPU_EXAMPLE["gpu"],
+            "records": [{"timestamp": "2025-07-18T20:42:34Z", "metrics": {"temperature": 63.0, "utilization": 98.0}}],
+            "completeness": COMPLETE,
+        },
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        *UPSTREAM,
+    ),
+)
+async def list_gpu_records(
+    gpu: GpuName,
+    backends: BackendsDependency,
+    start_time: StartTime = None,
+    end_time: EndTime = None,
+    limit: Limit = PAGE_SIZE_DEFAULT,
+    order: ChosenOrder = Order.NEWEST,
+) -> Response:
+    """Records as they were stored, newest first unless said otherwise; without times, of all that is stored."""
+    _check_order(start_time, end_time)
+    found = await backends.inventories.find(gpu)
+    wanted = query_pb2.StreamRecordsRequest(
+        selector=_only(found),
+        range=_range(start_time, end_time),
+        limit=limit or PAGE_SIZE_DEFAULT,
+        order=_ORDERS[order],
+    )
+    records, completeness = await backends.collector.records(wanted)
+    return JsonResponse(
+        {
+            "gpu": found.gpu,
+            "records": [shapes.record(each) for each in records],
+            "completeness": shapes.completeness(completeness),
+        }
+    )
+
+
+@router.get(
+    "/gpus/{gpu:path}/series",
+    summary="Metrics of one GPU over time, for charts",
+    response_model=schemas.Series,
+    responses=responses(
+        {
+            "gpu": GPU_EXAMPLE["gpu"],
+            "step_s": 10.0,
+            "timestamps": [1752871340.0, 1752871350.0],
+            "columns": {"temperature": [62.5, 63.0], "power_draw": [None, 412.0]},
+            "completeness": COMPLETE,
+        },
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        *UPSTREAM,
+    ),
+)
+async def query_gpu_series(
+    gpu: GpuName,
+    backends: BackendsDependency,
+    metric: RequiredMetrics,
+    start_time: StartTime = None,
+    end_time: EndTime = None,
+    step: Step = None,
+    agg: ChosenAggregation = Aggregation.AVG,
+) -> Response:
+    """Columns of equal length. Without times, the last 15 minutes before the GPU's newest record."""
+    _check_order(start_time, end_time)
+    found = await backends.inventories.find(gpu)
+    wanted = query_pb2.QuerySeriesRequest(
+        selector=_only(found),
+        metrics=metric,
+        range=_series_range(found, start_time, end_time),
+        step=None if step is None else _duration(step),
+        aggregation=_AGGREGATIONS[agg],
+    )
+    answer = await backends.collector.query_series(wanted)
+    series = answer.series[0] if answer.series else query_pb2.Series()
+    return JsonResponse(
+        {
+            "gpu": found.gpu,
+            "step_s": shapes.seconds(answer, "step") or 0.0,
+            "timestamps": [time_us / 1e6 for time_us in answer.timestamps_us],
+            "columns": shapes.columns(series.columns),
+            "completeness": shapes.completeness(answer.completeness),
+        }
+    )
+
+
+@router.get(
+    "/gpus/{gpu:path}",
+    summary="One GPU and its newest values",
+    response_model=schemas.GpuLatest,
+    responses=responses(
+        GPU_EXAMPLE
+        | {
+            "latest": {"power_draw": 412.0, "temperature": 63.0, "utilization": 98.0},
+            "latest_time": "2025-07-18T20:42:34Z",
+            "completeness": COMPLETE,
+        },
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        *UPSTREAM,
+    ),
+)
+async def get_gpu(gpu: GpuName, backends: BackendsDependency) -> Response:
+    """The GPU, and the newest value of each of its metrics."""
+    found = await backends.inventories.find(gpu)
+    answer = await backends.collector.get_latest(query_pb2.GetLatestRequest(selector=_only(found)))
+    return JsonResponse(
+        shapes.gpu(found)
+        | {
+            "latest": _values(answer),
+            "latest_time": shapes.instant_of_us(answer.timestamps_us[0]) if answer.timestamps_us else None,
+            "completeness": shapes.completeness(answer.completeness),
+        }
+    )
+
+
+_ORDERS: Final = {
+    Order.NEWEST: query_pb2.RECORD_ORDER_NEWEST_FIRST,
+    Order.OLDEST: query_pb2.RECORD_ORDER_OLDEST_FIRST,
+}
+_AGGREGATIONS: Final = {each: query_pb2.Aggregation.Value(f"AGGREGATION_{each.name}") for each in Aggregation}
+
+
+def _values(latest: query_pb2.GetLatestResponse) -> dict[str, float]:
+    """The values of the only GPU of an answer."""
+    return {
+        column.metric: column.values[0] for column in latest.columns if column.values and not isnan(column.values[0])
+    }
+
+
+def _only(gpu: query_pb2.Gpu) -> query_pb2.GpuSelector:
+    return query_pb2.GpuSelector(gpus=[gpu.gpu])
+
+
+def _check_order(start_us: int | None, end_us: int | None) -> None:
+    if start_us is not None and end_us is not None and start_us >= end_us:
+        raise ParameterError("end_time", "end_time must be later than start_time")
+
+
+def _series_range(gpu: query_pb2.Gpu, start_us: int | None, end_us: int | None) -> query_pb2.TimeRange:
+    """The range asked for, by default up to and with the GPU's newest record."""
+    if end_us is None:
+        end_us = gpu.last_seen.ToMicroseconds() + 1
+        if start_us is not None and start_us >= end_us:
+            end_us = start_us + SERIES_RANGE_US
+    return _range(end_us - SERIES_RANGE_US if start_us is None else start_us, end_us)
+
+
+def _range(start_us: int | None, end_us: int | None) -> query_pb2.TimeRange:
+    return query_pb2.TimeRange(
+        start_time=None if start_us is None else _timestamp(start_us),
+        end_time=None if end_us is None else _timestamp(end_us),
+    )
+
+
+def _timestamp(time_us: int) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromMicroseconds(time_us)
+    return timestamp
+
+
+def _duration(length_us: int) -> Duration:
+    duration = Duration()
+    duration.FromMicroseconds(length_us)
+    return duration

@@ -1,0 +1,58 @@
+"""`telemetry gateway`: the REST API and the dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import click
+
+from gateway.server import GatewayServer
+from telemetry.runtime.listen import require_loopback
+from telemetry.runtime.process import run_process
+from telemetry.runtime.settings import process_command
+
+log = logging.getLogger(__name__)
+
+
+@process_command("gateway")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option(
+    "--dashboard-port", type=click.IntRange(0, 65535), default=8080, help="Port of the dashboard; 0 means any free one."
+)
+@click.option("--api-port", type=click.IntRange(0, 65535), default=8081, help="Port of the API; 0 means any free one.")
+@click.option("--queue", default="127.0.0.1:9091", metavar="HOST:PORT", help="The queue's gRPC address.")
+@click.option("--collector", default="127.0.0.1:9092", metavar="HOST:PORT", help="The collector's gRPC address.")
+@click.option("--streamer-http", default="127.0.0.1:9093", metavar="HOST:PORT", help="The streamer's HTTP address.")
+@click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach; nothing checks who asks.")
+def gateway(
+    host: str,
+    dashboard_port: int,
+    api_port: int,
+    queue: str,
+    collector: str,
+    streamer_http: str,
+    insecure: bool,
+    log_level: str,
+) -> None:
+    """Serve the REST API and the dashboard.
+
+    Both ports serve the same: the dashboard at /, the API at /api/v1, its documentation at /docs. Services that are not
+    there yet are found when they come.
+    """
+
+    async def main(stop: asyncio.Event) -> None:
+        require_loopback(host, insecure)
+        async with GatewayServer(
+            host=host,
+            dashboard_port=dashboard_port,
+            api_port=api_port,
+            queue=queue,
+            collector=collector,
+            streamer_http=streamer_http,
+        ) as server:
+            log.info("ready", extra={"dashboard": server.dashboard_port, "api": server.api_port})
+            await stop.wait()
+
+    sys.exit(run_process("gateway", main, log_level))
