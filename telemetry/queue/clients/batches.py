@@ -1,0 +1,93 @@
+"""What a publisher has accepted: outgoing messages, and the batches that they travel in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from telemetry.queue.clients.errors import QueueClientError
+from telemetry.queue.core.types import Receipt
+from telemetry.v1 import queue_pb2
+
+log = logging.getLogger(__name__)
+
+DoneCallback = Callable[[Receipt | QueueClientError], None]
+"""Called once, with where the message is stored (``base_offset`` is its own) or why it is not."""
+
+MESSAGE_OVERHEAD_BYTES: Final = 24
+"""What a message is counted with beyond its data, key and attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage:
+    """One message to publish."""
+
+    data: bytes
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    ordering_key: str | None = None
+
+    @property
+    def size(self) -> int:
+        """What it counts against windows and batches, in bytes."""
+        attributes = sum(len(name) + len(value) for name, value in self.attributes.items())
+        return len(self.data) + attributes + len(self.ordering_key or "") + MESSAGE_OVERHEAD_BYTES
+
+    def add_to(self, batch: queue_pb2.MessageBatch) -> None:
+        """Append it to a batch."""
+        batch.messages.add(data=self.data, attributes=self.attributes, ordering_key=self.ordering_key or "")
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Messages that are stored together or not at all, encoded once.
+
+    Attributes:
+        topic: where it goes.
+        partition: where in the topic.
+        encoded: an encoded ``MessageBatch``.
+        count: how many messages it holds.
+        size: what it counts against the window, in bytes.
+        accepted_at: when its first message was accepted, on the monotonic clock.
+        done: whom to tell: one callback a message, or a single one for the whole.
+        explicit_sequence: the first message's sequence when the caller chose it.
+    """
+
+    topic: str
+    partition: int
+    encoded: bytes
+    count: int
+    size: int
+    accepted_at: float
+    done: Sequence[DoneCallback]
+    explicit_sequence: int | None = None
+    _watchers: list[Callable[[Batch], None]] = field(default_factory=list)
+
+    def watch(self, callback: Callable[[Batch], None]) -> None:
+        """Have ``callback`` called after the batch is settled."""
+        self._watchers.append(callback)
+
+    def succeed(self, receipt: Receipt) -> None:
+        """Tell each message where it is stored."""
+        for index, done in enumerate(self.done):
+            offset = None if receipt.base_offset is None else receipt.base_offset + index
+            _tell(done, Receipt(receipt.partition, offset, receipt.duplicate))
+        self._tell_watchers()
+
+    def fail(self, error: QueueClientError) -> None:
+        """Tell each message why it is not known to be stored."""
+        for done in self.done:
+            _tell(done, error)
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        for watcher in self._watchers:
+            watcher(self)
+
+
+def _tell(done: DoneCallback, outcome: Receipt | QueueClientError) -> None:
+    try:
+        done(outcome)
+    except Exception:  # a caller's callback must not stop the others
+        log.exception("a callback of a published message failed")

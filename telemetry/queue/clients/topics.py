@@ -1,0 +1,116 @@
+"""What a publisher asks of the admin service: topics, their partitions, and how far a producer has come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, NamedTuple, TypeVar
+
+import grpc
+
+from telemetry.queue.clients.backoff import Backoff
+from telemetry.queue.clients.errors import ClientClosedError, QueueClientError, QueueNotFoundError, error_from_rpc
+from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+CALL_TIMEOUT_S: Final = 10.0
+"""How long one attempt at a call may take."""
+
+Storage = Literal["disk", "memory"]
+"""Where a topic's messages are kept."""
+
+_STORAGE: Final = {
+    None: queue_admin_pb2.TOPIC_STORAGE_UNSPECIFIED,
+    "disk": queue_admin_pb2.TOPIC_STORAGE_DISK,
+    "memory": queue_admin_pb2.TOPIC_STORAGE_MEMORY,
+}
+
+_Answer = TypeVar("_Answer")
+
+
+class ProducerPosition(NamedTuple):
+    """How far a producer has come in a partition."""
+
+    epoch: int
+    last_sequence: int
+
+
+class Topics:
+    """Topics as this client knows them. Calls are tried again while the queue is away."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout_s: float | None) -> None:
+        """Ask over ``channel``; give up after ``timeout_s``, or never."""
+        self._admin = queue_admin_pb2_grpc.QueueAdminServiceStub(channel)
+        self._timeout_s = timeout_s
+        self._partitions: dict[str, int] = {}
+        self._ensured: dict[str, queue_admin_pb2.Topic] = {}
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. One that is not there is made with the server's defaults."""
+        if topic not in self._partitions:
+            request = queue_admin_pb2.GetTopicRequest(topic=topic)
+            try:
+                answer = await self._ask(lambda: self._admin.GetTopic(request, timeout=CALL_TIMEOUT_S))
+                self._partitions[topic] = answer.topic.partitions
+            except QueueNotFoundError:
+                return await self.ensure(topic, 0, None)
+        return self._partitions[topic]
+
+    async def ensure(self, topic: str, partitions: int, storage: Storage | None) -> int:
+        """Make a topic unless it is there; returns the partitions that it has, which may be other than asked for."""
+        wanted = queue_admin_pb2.Topic(name=topic, partitions=partitions, storage=_STORAGE[storage])
+        await self._ask(lambda: self._create(wanted))
+        self._ensured[topic] = wanted
+        self._partitions.pop(topic, None)
+        return await self.partitions(topic)
+
+    async def restore(self) -> None:
+        """After the queue was away: make again what was made here, in case that it kept nothing. One attempt."""
+        self._partitions.clear()
+        for topic in self._ensured.values():
+            try:
+                await self._create(topic)
+            except grpc.aio.AioRpcError as error:
+                raise error_from_rpc(error) from None
+
+    async def positions(self, topic: str, producer_id: str) -> dict[int, ProducerPosition]:
+        """Where a producer stands in each partition that it has published to; nothing for one not known."""
+        request = queue_admin_pb2.DescribeProducerRequest(topic=topic, producer_id=producer_id)
+        try:
+            answer = await self._ask(lambda: self._admin.DescribeProducer(request, timeout=CALL_TIMEOUT_S))
+        except QueueNotFoundError:
+            return {}
+        return {
+            position.partition: ProducerPosition(position.producer_epoch, position.last_sequence)
+            for position in answer.positions
+        }
+
+    async def _create(self, topic: queue_admin_pb2.Topic) -> None:
+        try:
+            await self._admin.CreateTopic(queue_admin_pb2.CreateTopicRequest(topic=topic), timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
+
+    async def _ask(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        backoff = Backoff()
+        problem: QueueClientError | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while True:
+                    try:
+                        return await call()
+                    except grpc.aio.AioRpcError as error:
+                        problem = error_from_rpc(error)
+                        if not problem.retriable:
+                            raise problem from None
+                        wait_s = backoff.next_s()
+                        log.debug("the queue does not answer", extra={"error": problem.message, "retry_s": wait_s})
+                    except grpc.aio.UsageError:
+                        raise ClientClosedError("the client was closed before the queue answered") from None
+                    await asyncio.sleep(wait_s)
+        except TimeoutError:
+            assert problem is not None  # one attempt takes less than the whole
+            raise problem from None
