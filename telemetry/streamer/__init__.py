@@ -1,0 +1,1 @@
+"""From files to the queue: sources, pacing, and a stream that stores every row once."""

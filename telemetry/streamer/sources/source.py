@@ -1,0 +1,115 @@
+"""A file as a sequence of rows: finds out how it is laid out, and reads it block by block."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from telemetry.streamer.sources.apart import Apart
+from telemetry.streamer.sources.csv_wide import WideLayout
+from telemetry.streamer.sources.dcgm_long import LongLayout, is_long
+from telemetry.streamer.sources.layout import Layout, SourceError, WrongCells, place, without_time
+from telemetry.streamer.sources.lines import BLOCK_BYTES, BadRow, Block, LineReader
+from telemetry.streamer.sources.table import read_header, read_table
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a block of a file holds.
+
+    Attributes:
+        rows: the rows that can be read; :meth:`Source.records` makes records of any run of them.
+        bad: those that cannot.
+        position: how far into the file this is, in bytes as they lie on disk.
+    """
+
+    rows: pl.DataFrame
+    bad: list[BadRow]
+    position: int
+
+
+class Source:
+    """One pass over one file."""
+
+    def __init__(self, path: Path, zone: tzinfo = UTC, block_bytes: int = BLOCK_BYTES) -> None:
+        """Open a file and read its header.
+
+        Args:
+            path: a CSV file, plain or gzipped.
+            zone: where the clock stood that wrote times without a zone.
+            block_bytes: how much to read at a time.
+
+        Raises:
+            SourceError: if it cannot be streamed: not there, empty, or without a column that says which GPU.
+        """
+        try:
+            self._reader = LineReader(path, block_bytes)
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror or error}") from None
+        self.name: Final = os.fsencode(path.name).decode("utf-8", "backslashreplace")
+        """The file's name, for people."""
+        self.size: Final = self._reader.size
+        """The file's size in bytes, as it lies on disk."""
+        try:
+            self._blocks = iter(self._reader)
+            self._header, first = self._split_header(next(self._blocks, None))
+            headers = read_header(self._header)
+            self._positions, placed = place(headers)
+            layout = LongLayout if is_long(headers) else WideLayout
+            self._layout: Layout = layout(headers, placed, zone)
+            self._first = self._first_with_rows(first)
+        except ValueError as error:
+            self.close()
+            raise SourceError(f"{path}: {error}") from None
+        self.has_time: Final = self._layout.has_time
+        """Whether the file says when."""
+        self._apart = Apart(self._layout.keys)
+
+    def __iter__(self) -> Iterator[Rows]:
+        """Read the file, once."""
+        block: Block | None = self._first
+        while block is not None:
+            yield self._read(block)
+            block = next(self._blocks, None)
+
+    def records(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Merge consecutive rows into records: a frame, and the columns ``FIRST_LINE`` and ``LAST_LINE``."""
+        return self._layout.records(rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def _split_header(self, block: Block | None) -> tuple[bytes, Block]:
+        if block is None:
+            raise SourceError("the file is empty")
+        if block.bad and not block.data:
+            raise SourceError(f"the header cannot be read: {block.bad[0].reason}")
+        header, _, rest = block.data.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+        if not header.strip():
+            raise SourceError("the first line is empty; it must name the columns")
+        return header + b"\n", Block(rest, block.count - 1, block.first_line + 1, block.position, block.bad)
+
+    def _first_with_rows(self, block: Block) -> Block:
+        if block.data.strip() or block.bad:
+            return block
+        following = next(self._blocks, None)
+        if following is None:
+            raise SourceError("there is a header but no row")
+        return following
+
+    def _read(self, block: Block) -> Rows:
+        table, bad = read_table(block, self._positions, self._header)
+        if not table.height:
+            return Rows(pl.DataFrame(), bad, block.position)
+        wrong = WrongCells()
+        rows = self._layout.rows(table, wrong)
+        if rows.height:
+            rows = self._apart.keep(without_time(rows, datetime.now(UTC)))
+        return Rows(rows, sorted(bad + wrong.bad_rows(block), key=lambda row: row.line), block.position)
