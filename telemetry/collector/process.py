@@ -1,0 +1,86 @@
+"""The collector as a process: its data directory, its own queue if it has no other, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from telemetry.collector.collector import Collector, CollectorSettings
+from telemetry.queue.engines.disk import DiskEngine
+from telemetry.queue.server import QueueServer
+from telemetry.runtime.datadir import DataDirectoryLock
+from telemetry.runtime.errors import StartupError
+from telemetry.runtime.listen import join_address, require_loopback
+from telemetry.storage.hot import HotStore
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What a collector process needs beside the collector's own settings.
+
+    Attributes:
+        data_dir: where records are kept.
+        cache_entries: how many records of each GPU to keep in memory.
+        synced: whether records are on disk before they are acked.
+        broker_port: HTTP port of the collector's own queue, whose gRPC port follows; 0 means any free ones. Only used
+            when the collector has no other queue.
+        insecure: whether other machines may connect.
+    """
+
+    data_dir: Path
+    cache_entries: int
+    synced: bool
+    broker_port: int
+    insecure: bool
+
+
+async def run_collector(collector: CollectorSettings, process: ProcessSettings, stop: asyncio.Event) -> None:
+    """Run until ``stop`` is set. A collector without a queue (``collector.queue`` empty) brings its own.
+
+    Raises:
+        StartupError: if it cannot start, or its own queue fails.
+    """
+    require_loopback(collector.host, process.insecure)
+    with DataDirectoryLock(process.data_dir):
+        store = HotStore(process.data_dir, cache_entries=process.cache_entries, synced=process.synced)
+        try:
+            if collector.queue:
+                await Collector(collector, store).run(stop)
+                return
+            async with _own_queue(collector.host, process) as queue:
+                settings = replace(collector, queue=join_address(collector.host, queue.grpc_port))
+                await _run_beside(queue, Collector(settings, store), stop)
+        finally:
+            store.close()
+
+
+@asynccontextmanager
+async def _own_queue(host: str, process: ProcessSettings) -> AsyncIterator[QueueServer]:
+    port = process.broker_port
+    server = QueueServer(
+        DiskEngine(process.data_dir / "queue"),
+        host=host,
+        grpc_port=port + 1 if port else 0,
+        http_port=port,
+        grpc_flag="--broker-port (the port after it)",
+        http_flag="--broker-port",
+    )
+    async with server:
+        yield server
+
+
+async def _run_beside(queue: QueueServer, collector: Collector, stop: asyncio.Event) -> None:
+    collecting = asyncio.create_task(collector.run(stop), name="collector")
+    failing = asyncio.create_task(queue.wait_failed(), name="queue")
+    try:
+        await asyncio.wait([collecting, failing], return_when=asyncio.FIRST_COMPLETED)
+        if not collecting.done():
+            raise StartupError(f"the queue has failed: {failing.result()}")
+        collecting.result()
+    finally:
+        for task in (collecting, failing):
+            task.cancel()
+        await asyncio.gather(collecting, failing, return_exceptions=True)

@@ -1,0 +1,239 @@
+"""The QueryService: answers from the store, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from math import nan
+from time import perf_counter
+from typing import Any, Final, TypeVar
+
+import polars as pl
+from google.protobuf.duration_pb2 import Duration
+
+from telemetry.collector.counters import timestamp
+from telemetry.collector.selection import aggregation_of, metrics_of, page, select, span_of, steps_of
+from telemetry.model import TIMESTAMP
+from telemetry.runtime.status import InvalidArgumentError
+from telemetry.storage.series import Aggregation, Steps, across, filled, gpu_steps
+from telemetry.storage.store import Gpu, Span, Store, StoreError
+from telemetry.v1 import query_pb2, query_pb2_grpc
+
+PIECE_RECORDS: Final = 1_000
+"""Most records in one message of StreamRecords."""
+
+VALUES_MAX: Final = 1_500_000
+"""Most values in one answer of QuerySeries or GetLatest: what fits into one message."""
+
+_THREADS: Final = 4
+"""Queries that read at the same time."""
+
+_Result = TypeVar("_Result")
+
+
+class QueryService(query_pb2_grpc.QueryServiceServicer):
+    """Answers from one store. What a store cannot read is left out, and the answer says so."""
+
+    def __init__(self, store: Store, stats: Callable[[], query_pb2.CollectorStats]) -> None:
+        """Answer from ``store``; ``stats`` counts what GetStats returns."""
+        self._store = store
+        self._stats = stats
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="query")
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def ListGpus(self, request: query_pb2.ListGpusRequest, context: Any) -> query_pb2.ListGpusResponse:  # noqa: N802
+        return await self._off_loop(self._list_gpus, request)
+
+    async def ListHosts(self, request: query_pb2.ListHostsRequest, context: Any) -> query_pb2.ListHostsResponse:  # noqa: N802
+        return await self._off_loop(self._list_hosts, request)
+
+    async def GetLatest(self, request: query_pb2.GetLatestRequest, context: Any) -> query_pb2.GetLatestResponse:  # noqa: N802
+        return await self._off_loop(self._get_latest, request)
+
+    async def StreamRecords(  # noqa: N802
+        self, request: query_pb2.StreamRecordsRequest, context: Any
+    ) -> AsyncIterator[query_pb2.StreamRecordsResponse]:
+        pieces = self._records(request)
+        while (piece := await self._off_loop(next, pieces, None)) is not None:
+            yield piece
+
+    async def QuerySeries(self, request: query_pb2.QuerySeriesRequest, context: Any) -> query_pb2.QuerySeriesResponse:  # noqa: N802
+        return await self._off_loop(self._query_series, request)
+
+    async def GetStats(  # noqa: N802
+        self, request: query_pb2.QueryServiceGetStatsRequest, context: Any
+    ) -> query_pb2.QueryServiceGetStatsResponse:
+        return query_pb2.QueryServiceGetStatsResponse(stats=self._stats())
+
+    async def _off_loop(self, function: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    def _list_gpus(self, request: query_pb2.ListGpusRequest) -> query_pb2.ListGpusResponse:
+        matching = [
+            gpu for gpu in select(self._store.gpus(), request.selector) if gpu.gpu.startswith(request.gpu_prefix)
+        ]
+        chosen, token = page(matching, lambda gpu: gpu.gpu, request.page_size, request.page_token, _weight)
+        return query_pb2.ListGpusResponse(
+            gpus=[_gpu_message(gpu) for gpu in chosen],
+            next_page_token=token,
+            total=len(matching),
+            completeness=query_pb2.Completeness(),
+        )
+
+    def _list_hosts(self, request: query_pb2.ListHostsRequest) -> query_pb2.ListHostsResponse:
+        hosts: dict[str, list[Gpu]] = {}
+        for gpu in self._store.gpus():
+            hosts.setdefault(gpu.labels.get("host", ""), []).append(gpu)
+        chosen, token = page(sorted(hosts), lambda host: host, request.page_size, request.page_token, len)
+        return query_pb2.ListHostsResponse(
+            hosts=[
+                query_pb2.Host(
+                    host=host,
+                    gpus=len(hosts[host]),
+                    first_seen=timestamp(min(gpu.first_us for gpu in hosts[host])),
+                    last_seen=timestamp(max(gpu.last_us for gpu in hosts[host])),
+                )
+                for host in chosen
+            ],
+            next_page_token=token,
+            completeness=query_pb2.Completeness(),
+        )
+
+    def _get_latest(self, request: query_pb2.GetLatestRequest) -> query_pb2.GetLatestResponse:
+        gpus = select(self._store.gpus(), request.selector)
+        names = list(dict.fromkeys(request.metrics)) or sorted({name for gpu in gpus for name in gpu.latest})
+        _check_size(len(gpus) * len(names), "selector")
+        columns = [
+            query_pb2.MetricColumn(metric=name, values=[gpu.latest.get(name, (0, nan))[1] for gpu in gpus])
+            for name in names
+        ]
+        return query_pb2.GetLatestResponse(
+            gpus=[gpu.gpu for gpu in gpus],
+            timestamps_us=[gpu.last_us for gpu in gpus],
+            columns=columns,
+            completeness=query_pb2.Completeness(),
+        )
+
+    def _records(self, request: query_pb2.StreamRecordsRequest) -> Iterator[query_pb2.StreamRecordsResponse]:
+        gpus, span = select(self._store.gpus(), request.selector), span_of(request.range)
+        if request.order not in query_pb2.RecordOrder.values():
+            raise InvalidArgumentError(f"{request.order} is not an order", field="order")
+        newest_first = request.order != query_pb2.RECORD_ORDER_OLDEST_FIRST
+        completeness = query_pb2.Completeness()
+        records = self._record_messages(gpus, span, newest_first, completeness)
+        if request.limit:
+            records = islice(records, request.limit)
+        piece = list(islice(records, PIECE_RECORDS))
+        while following := list(islice(records, PIECE_RECORDS)):
+            yield query_pb2.StreamRecordsResponse(records=piece)
+            piece = following
+        yield query_pb2.StreamRecordsResponse(records=piece, completeness=completeness)
+
+    def _record_messages(
+        self, gpus: Sequence[Gpu], span: Span, newest_first: bool, completeness: query_pb2.Completeness
+    ) -> Iterator[query_pb2.Record]:
+        for gpu in gpus:
+            try:
+                for frame in self._store.records(gpu.gpu, span, newest_first=newest_first):
+                    yield from _messages(gpu.gpu, frame)
+            except StoreError as error:
+                _note(completeness, gpu.gpu, error)
+
+    def _query_series(self, request: query_pb2.QuerySeriesRequest) -> query_pb2.QuerySeriesResponse:
+        started = perf_counter()
+        metrics, (span, steps) = metrics_of(request), steps_of(request)
+        aggregation = aggregation_of(request.aggregation, "aggregation")
+        gpus = select(self._store.gpus(), request.selector)
+        grouping = aggregation_of(request.grouping.aggregation, "grouping.aggregation")
+        groups = (
+            _groups(gpus, request.grouping.by) if request.HasField("grouping") else {gpu.gpu: [gpu] for gpu in gpus}
+        )
+        _check_size(len(groups) * len(metrics) * steps.count, "selector")
+        completeness = query_pb2.Completeness()
+        response = query_pb2.QuerySeriesResponse(timestamps_us=steps.times_us, step=_duration(steps.width_us))
+        for key, members in groups.items():
+            frames = []
+            for gpu in members:
+                try:
+                    frames.append(gpu_steps(self._store, gpu.gpu, span, steps, metrics, aggregation))
+                except StoreError as error:
+                    _note(completeness, gpu.gpu, error)
+            known = {name for gpu in members for name in gpu.latest}
+            has = [(str(place), name) for place, name in enumerate(metrics) if name in known]
+            if isinstance(key, str):
+                series = response.series.add(gpu=key)
+                frame = frames[0] if frames else None
+            else:
+                series = response.series.add(group=dict(zip(request.grouping.by, key, strict=True)))
+                frame = across(frames, grouping) if frames else None
+            if frame is not None:
+                series.columns.extend(
+                    query_pb2.MetricColumn(metric=name, values=filled(frame, steps, place)) for place, name in has
+                )
+        response.completeness.CopyFrom(completeness)
+        if request.explain:
+            response.plan.extend(_plan(gpus, span, steps, aggregation, perf_counter() - started))
+        return response
+
+
+def _groups(gpus: Sequence[Gpu], by: Sequence[str]) -> dict[str | tuple[str, ...], list[Gpu]]:
+    groups: dict[str | tuple[str, ...], list[Gpu]] = {}
+    for gpu in gpus:
+        groups.setdefault(tuple(gpu.labels.get(name, "") for name in by), []).append(gpu)
+    return dict(sorted(groups.items()))
+
+
+def _plan(gpus: Sequence[Gpu], span: Span, steps: Steps, aggregation: Aggregation, seconds: float) -> list[str]:
+    return [
+        f"tier hot: files of {len(gpus)} GPUs, blocks that meet {span.start_us} <= time_us < {span.end_us}",
+        f"{aggregation.value} over {steps.count} steps of {steps.width_us / 1e6:g} s",
+        f"took {seconds * 1e3:.1f} ms",
+    ]
+
+
+def _messages(gpu: str, frame: pl.DataFrame) -> Iterator[query_pb2.Record]:
+    times = frame.get_column(TIMESTAMP).dt.timestamp("us").to_list()
+    for instant, metrics in zip(times, frame.drop(TIMESTAMP).iter_rows(named=True), strict=True):
+        present = {name: value for name, value in metrics.items() if value is not None}
+        yield query_pb2.Record(gpu=gpu, timestamp=timestamp(instant), metrics=present)
+
+
+def _gpu_message(gpu: Gpu) -> query_pb2.Gpu:
+    return query_pb2.Gpu(
+        gpu=gpu.gpu,
+        host=gpu.labels.get("host", ""),
+        index=gpu.labels.get("index", ""),
+        model=gpu.labels.get("model", ""),
+        labels=gpu.labels,
+        first_seen=timestamp(gpu.first_us),
+        last_seen=timestamp(gpu.last_us),
+        metrics=sorted(gpu.latest),
+    )
+
+
+def _weight(gpu: Gpu) -> int:
+    """Bytes that a GPU takes in an answer, about."""
+    labels = sum(len(name) + len(value) for name, value in gpu.labels.items())
+    return 4 * (len(gpu.gpu) + labels) + sum(map(len, gpu.latest)) + 200
+
+
+def _check_size(values: int, field: str) -> None:
+    if values > VALUES_MAX:
+        raise InvalidArgumentError(
+            f"the answer would hold {values} values, more than {VALUES_MAX}; ask for fewer GPUs, metrics or steps",
+            field=field,
+        )
+
+
+def _note(completeness: query_pb2.Completeness, gpu: str, error: StoreError) -> None:
+    completeness.partial = True
+    completeness.warnings.append(f"GPU {gpu}: {error}")
+
+
+def _duration(width_us: int) -> Duration:
+    return Duration(seconds=width_us // 1_000_000, nanos=width_us % 1_000_000 * 1000)

@@ -1,0 +1,92 @@
+"""The topics that a collector needs: made when they are not there, and told from earlier ones of the same name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from telemetry.collector.intake import DATA_TOPIC, QUARANTINE_TOPIC
+from telemetry.live import LIVE_TOPIC
+from telemetry.queue.clients.backoff import Backoff
+from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
+from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+CALL_TIMEOUT_S: Final = 5.0
+"""How long one call to the queue may take."""
+
+TOPICS: Final[Sequence[queue_admin_pb2.Topic]] = (
+    queue_admin_pb2.Topic(name=DATA_TOPIC, partitions=8),
+    queue_admin_pb2.Topic(name=QUARANTINE_TOPIC, partitions=1),
+    # Nobody acks live updates, so they have to go by age and size.
+    queue_admin_pb2.Topic(
+        name=LIVE_TOPIC,
+        partitions=1,
+        storage=queue_admin_pb2.TOPIC_STORAGE_MEMORY,
+        retention=queue_admin_pb2.Retention(age=Duration(seconds=60), bytes=32 << 20, drop_unacked=True),
+    ),
+)
+
+_Answer = TypeVar("_Answer")
+
+
+class Topics:
+    """Asks the queue's admin service. Calls are tried again until the queue answers."""
+
+    def __init__(self, address: str) -> None:
+        """Ask the queue at ``address``."""
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._admin = queue_admin_pb2_grpc.QueueAdminServiceStub(self._channel)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the queue can be reached, as far as the connection knows."""
+        return self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+
+    async def ensure(self) -> None:
+        """Make the topics that are not there."""
+        for topic in TOPICS:
+            await self._ask(partial(self._create, topic))
+
+    async def created_us(self, topic: str) -> int:
+        """When a topic was made, in microseconds since 1970; 0 when there is none."""
+        request = queue_admin_pb2.GetTopicRequest(topic=topic)
+
+        async def get() -> int:
+            try:
+                answer = await self._admin.GetTopic(request, timeout=CALL_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.NOT_FOUND:
+                    return 0
+                raise
+            return answer.topic.create_time.ToMicroseconds()
+
+        return await self._ask(get)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def _create(self, topic: queue_admin_pb2.Topic) -> None:
+        try:
+            await self._admin.CreateTopic(queue_admin_pb2.CreateTopicRequest(topic=topic), timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
+
+    async def _ask(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        backoff = Backoff()
+        while True:
+            try:
+                return await call()
+            except grpc.aio.AioRpcError as error:
+                wait_s = backoff.next_s()
+                log.warning("the queue does not answer", extra={"error": error.details(), "retry_s": round(wait_s, 3)})
+                await asyncio.sleep(wait_s)

@@ -1,0 +1,212 @@
+"""The one place where deliveries become durable: gather, commit, then ack, in that order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import polars as pl
+
+from telemetry.collector.counters import Counters
+from telemetry.collector.intake import Contents, Delivery, Intake, batch_of, refusal
+from telemetry.queue.clients.backoff import Backoff
+from telemetry.storage.store import Change, Committed, Store, StoreError, TopicPartition
+
+log = logging.getLogger(__name__)
+
+COMMIT_INTERVAL_S: Final = 0.2
+"""How long a delivery waits for others before it is committed."""
+
+COMMIT_BYTES: Final = 12 << 20
+"""Bytes of decoded records at which a commit begins at once; it takes hardly more than that."""
+
+PENDING_BYTES_MAX: Final = 32 << 20
+"""Bytes of decoded records that may wait; whoever brings more has to wait itself."""
+
+_INDIGESTIBLE: Final = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    LookupError,
+)
+"""What records can make of a store that has a fault; one message must not stop all others."""
+
+
+class Settled(Delivery, Protocol):
+    """A delivery that can be acked."""
+
+    async def ack(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A delivery that waits to be stored, and the member of the group that received it."""
+
+    member: str
+    intake: Intake
+    delivery: Settled
+
+
+class Writer:
+    """Commits what workers bring and acks it. Nothing is acked that is not durable.
+
+    Deliveries gather for :data:`COMMIT_INTERVAL_S` or :data:`COMMIT_BYTES`; while one commit runs the next batch
+    gathers, so that a slow disk makes batches larger. When the store refuses, the same batch is tried again until it is
+    stored; until then nothing is acked and memory is bounded.
+    """
+
+    def __init__(
+        self, store: Store, counters: Counters, on_changes: Callable[[Sequence[Change]], None] = lambda changes: None
+    ) -> None:
+        """Write to ``store``; ``on_changes`` hears what each commit brought and must not block."""
+        self._store = store
+        self._counters = counters
+        self._on_changes = on_changes
+        self._pending: deque[Waiting] = deque()
+        self._pending_bytes = 0
+        self._in_work = 0
+        self._oldest_at: float | None = None
+        self._room = asyncio.Condition()
+        self._arrived = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._acking: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._draining = False
+        self.trouble = ""
+        """Why nothing can be stored; empty while it can."""
+
+    @property
+    def backlog(self) -> int:
+        """Deliveries that are not durable yet."""
+        return len(self._pending) + self._in_work
+
+    @property
+    def waiting_s(self) -> float:
+        """How long the oldest delivery that is not durable yet has been here, in seconds."""
+        return 0.0 if self._oldest_at is None else asyncio.get_running_loop().time() - self._oldest_at
+
+    async def submit(self, waiting: Waiting) -> None:
+        """Take a delivery, waiting while too much waits already."""
+        async with self._room:
+            await self._room.wait_for(lambda: self._pending_bytes < PENDING_BYTES_MAX)
+        if self._oldest_at is None:
+            self._oldest_at = asyncio.get_running_loop().time()
+        self._pending.append(waiting)
+        self._pending_bytes += waiting.intake.contents.size
+        self._arrived.set()
+        if self._pending_bytes >= COMMIT_BYTES:
+            self._hurry.set()
+
+    async def forget(self, member: str, partitions: Sequence[TopicPartition]) -> None:
+        """Drop what a member brought of partitions that it has lost; it is delivered again, to whoever owns them now.
+
+        That may be another member here, whose deliveries may be here before the loser hears of it.
+        """
+        gone = set(partitions)
+        kept = [each for each in self._pending if each.member != member or each.intake.partition not in gone]
+        self._pending = deque(kept)
+        self._pending_bytes = sum(each.intake.contents.size for each in kept)
+        async with self._room:
+            self._room.notify_all()
+
+    async def run(self) -> None:
+        """Commit until :meth:`drain` was called and nothing is left."""
+        while not (self._draining and not self._pending):
+            await self._arrived.wait()
+            if not self._draining:
+                try:
+                    async with asyncio.timeout(COMMIT_INTERVAL_S):
+                        await self._hurry.wait()
+                except TimeoutError:
+                    pass
+            self._hurry.clear()
+            taken = await self._take()
+            if taken:
+                await self._store_all(taken)
+        if self._acking is not None:
+            await self._acking
+
+    def drain(self) -> None:
+        """Make :meth:`run` commit what waits, ack it and return. Nothing may be submitted any more."""
+        self._draining = True
+        self._arrived.set()
+        self._hurry.set()
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown(wait=True)
+
+    async def _take(self) -> list[Waiting]:
+        taken: list[Waiting] = []
+        size = 0
+        while self._pending and size < COMMIT_BYTES:
+            taken.append(self._pending.popleft())
+            size += taken[-1].intake.contents.size
+        self._pending_bytes -= size
+        self._in_work = len(taken)
+        if not self._pending and not self._draining:
+            self._arrived.clear()
+        async with self._room:
+            self._room.notify_all()
+        return taken
+
+    async def _store_all(self, taken: Sequence[Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        backoff = Backoff()
+        intakes = [each.intake for each in taken]
+        while True:
+            try:
+                committed = await loop.run_in_executor(self._thread, self._commit, intakes)
+                break
+            except StoreError as error:
+                wait_s = backoff.next_s()
+                self.trouble = str(error)
+                log.error("nothing can be stored", extra={"error": str(error), "retry_s": round(wait_s, 3)})
+                await asyncio.sleep(wait_s)
+        if self.trouble:
+            log.info("storing again")
+            self.trouble = ""
+        for outcome, messages, quarantined in committed:
+            self._counters.committed(outcome, messages, quarantined)
+            self._on_changes(outcome.changes)
+        self._in_work = 0
+        self._oldest_at = asyncio.get_running_loop().time() if self._pending else None
+        if self._acking is not None:
+            await self._acking
+        deliveries = [each.delivery for each in taken]
+        self._acking = asyncio.create_task(_ack_all(deliveries), name="acks")
+
+    def _commit(self, intakes: Sequence[Intake]) -> list[tuple[Committed, int, int]]:
+        """Commit deliveries together; those that the store cannot digest go to quarantine, each by itself."""
+        batch = batch_of(intakes, self._store.positions())
+        messages = sum(len(intake.delivery.offsets) for intake in intakes)
+        try:
+            return [(self._store.commit(batch), messages, len(batch.quarantine))]
+        except _INDIGESTIBLE as error:
+            if not batch.frames:
+                raise
+            log.exception("records that cannot be stored", extra={"deliveries": len(intakes)})
+            if len(intakes) > 1:
+                return [outcome for intake in intakes for outcome in self._commit([intake])]
+            return self._commit([_refused(intakes[0], f"cannot be stored: {error}")])
+
+
+def _refused(intake: Intake, reason: str) -> Intake:
+    delivery = intake.delivery
+    lines = [refusal(delivery, *message, reason) for message in zip(delivery.offsets, delivery.messages, strict=True)]
+    return Intake(delivery, intake.topic_created_us, Contents((), lines, 0))
+
+
+async def _ack_all(deliveries: Sequence[Settled]) -> None:
+    """Ack; what cannot be acked comes again and is then known to be stored."""
+    outcomes = await asyncio.gather(*(delivery.ack() for delivery in deliveries), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            log.warning("an ack failed", extra={"error": str(outcome)})

@@ -1,0 +1,195 @@
+"""The seam between collectors and whatever keeps the samples: what is stored together, and what can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import polars as pl
+
+
+class StoreError(Exception):
+    """What was to be stored is not, and nothing of it counts; the same batch may be tried again.
+
+    Attributes:
+        full: whether the disk has no room left.
+    """
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
+
+
+class TopicPartition(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Position(NamedTuple):
+    """How far a partition has been stored.
+
+    ``topic_created_us`` tells a topic from a later one of the same name, whose offsets begin at 0 again.
+    """
+
+    topic_created_us: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What becomes durable together.
+
+    Attributes:
+        frames: valid records in queue order: ``timestamp`` and ``gpu`` without nulls, Float64 metrics, String labels.
+        quarantine: lines for the quarantine, without newlines.
+        positions: the next offset of each partition that the batch draws on.
+    """
+
+    frames: Sequence[pl.DataFrame] = ()
+    quarantine: Sequence[bytes] = ()
+    positions: Mapping[TopicPartition, Position] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a batch brought for one GPU: of each metric the last value, the smallest and the largest.
+
+    Attributes:
+        gpu: the GPU.
+        newest_us: its newest record, of all.
+        advanced: whether that record came with this batch.
+        labels: all its labels if they are new or changed, else ``None``.
+        values: metric to (last, min, max).
+    """
+
+    gpu: str
+    newest_us: int
+    advanced: bool
+    labels: Mapping[str, str] | None
+    values: Mapping[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a batch came to.
+
+    Attributes:
+        records: records that held something new.
+        samples: samples that were new or changed.
+        duplicates: records that were there already with the same values.
+        conflicts: samples that were there already with another value; the later one counts.
+        changes: what changed, a GPU each.
+    """
+
+    records: int
+    samples: int
+    duplicates: int
+    conflicts: int
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU that has records.
+
+    Attributes:
+        gpu: the identity.
+        labels: all labels, as last seen.
+        first_us: its oldest record, in microseconds since 1970.
+        last_us: its newest record.
+        records: lines stored; a record that came in two parts counts twice.
+        latest: metric to the instant and value of its newest sample.
+    """
+
+    gpu: str
+    labels: Mapping[str, str]
+    first_us: int
+    last_us: int
+    records: int
+    latest: Mapping[str, tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range of time, in microseconds since 1970; ``None`` leaves an end open."""
+
+    start_us: int | None = None
+    end_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What a store holds.
+
+    Attributes:
+        gpus: GPUs known.
+        stored_bytes: bytes on disk.
+        cached_counts: how many records are in memory of each GPU that has any there.
+        cached_bytes: bytes they take, about.
+        cache_entries_max: the most records kept in memory for a GPU.
+        cache_bytes_max: the most bytes of records kept in memory.
+        quarantine_bytes: bytes of the quarantine.
+        checkpoint_us: when the newest checkpoint was written; ``None`` before the first.
+    """
+
+    gpus: int
+    stored_bytes: int
+    cached_counts: Sequence[int]
+    cached_bytes: int
+    cache_entries_max: int
+    cache_bytes_max: int
+    quarantine_bytes: int
+    checkpoint_us: int | None
+
+    @property
+    def cached_records(self) -> int:
+        """Records in memory."""
+        return sum(self.cached_counts)
+
+
+class Store(Protocol):
+    """Keeps samples. Methods block; :meth:`commit` is called by one thread at a time, the others by any number."""
+
+    def positions(self) -> Mapping[TopicPartition, Position]:
+        """How far each partition has been stored."""
+        ...
+
+    def commit(self, batch: Batch) -> Committed:
+        """Store a batch; when this returns, it survives a crash as a whole.
+
+        Raises:
+            StoreError: nothing of it is stored.
+        """
+        ...
+
+    def gpus(self) -> Sequence[Gpu]:
+        """All GPUs, by identity."""
+        ...
+
+    def find(self, gpu: str) -> Gpu | None:
+        """One GPU."""
+        ...
+
+    def records(
+        self, gpu: str, span: Span, *, metrics: Sequence[str] | None = None, newest_first: bool = False
+    ) -> Iterator[pl.DataFrame]:
+        """Yield a GPU's records in order of time, in pieces: ``timestamp`` and a column for each metric.
+
+        ``metrics`` ``None`` means all it has. No two records have the same instant. Memory stays bounded whatever the
+        span; stop iterating to stop reading.
+
+        Raises:
+            StoreError: what is stored cannot be read.
+        """
+        ...
+
+    def stats(self) -> StoreStats:
+        """What the store holds."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the files."""
+        ...

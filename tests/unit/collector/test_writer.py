@@ -1,0 +1,235 @@
+"""Nothing is acked that is not durable, and everything that is durable is acked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from telemetry.codec import JSON_CONTENT_TYPE, encode_json
+from telemetry.collector import writer as writer_module
+from telemetry.collector.counters import Counters
+from telemetry.collector.intake import Intake, read
+from telemetry.collector.writer import Waiting, Writer
+from telemetry.model import Record
+from telemetry.storage.store import (
+    Batch,
+    Change,
+    Committed,
+    Gpu,
+    Position,
+    Span,
+    StoreError,
+    StoreStats,
+    TopicPartition,
+)
+from telemetry.v1.queue_pb2 import Message
+
+
+class FakeStore:
+    """Keeps batches; fails or waits as told."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.errors: list[Exception] = []
+        self.batches: list[Batch] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self._positions: dict[TopicPartition, Position] = {}
+
+    def positions(self) -> Mapping[TopicPartition, Position]:
+        return self._positions
+
+    def commit(self, batch: Batch) -> Committed:
+        assert self.go_on.wait(10)
+        if self.errors:
+            raise self.errors.pop(0)
+        self.batches.append(batch)
+        self._positions |= batch.positions
+        self.log.append("commit")
+        return Committed(sum(frame.height for frame in batch.frames), 0, 0, 0, [])
+
+    def gpus(self) -> Sequence[Gpu]:
+        return []
+
+    def find(self, gpu: str) -> Gpu | None:
+        return None
+
+    def records(
+        self, gpu: str, span: Span, *, metrics: Sequence[str] | None = None, newest_first: bool = False
+    ) -> Iterator[pl.DataFrame]:
+        return iter(())
+
+    def stats(self) -> StoreStats:
+        return StoreStats(0, 0, [], 0, 0, 0, 0, None)
+
+    def close(self) -> None: ...
+
+
+class FakeDelivery:
+    """One JSON message; notes when it is acked."""
+
+    topic = "telemetry"
+    publish_time_us = 0
+
+    def __init__(self, log: list[str], offset: int, partition: int = 0) -> None:
+        self.partition = partition
+        self.offsets = [offset]
+        record = Record(datetime(2026, 1, 1, tzinfo=UTC), "a", {"x": float(offset)})
+        self.messages = [Message(data=encode_json(record), attributes={"content-type": JSON_CONTENT_TYPE})]
+        self.acked = asyncio.Event()
+        self._log = log
+
+    async def ack(self) -> None:
+        self._log.append(f"ack {self.offsets[0]}")
+        self.acked.set()
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(log: list[str]) -> FakeStore:
+    return FakeStore(log)
+
+
+@asynccontextmanager
+async def running(store: FakeStore, counters: Counters | None = None) -> AsyncIterator[Writer]:
+    """A writer at work; drained at the end."""
+    changes: list[Change] = []
+    writer = Writer(store, counters or Counters(1), changes.extend)
+    task = asyncio.create_task(writer.run())
+    yield writer
+    writer.drain()
+    await task
+    writer.close()
+
+
+async def submit(writer: Writer, delivery: FakeDelivery, member: str = "one") -> None:
+    await writer.submit(Waiting(member, Intake(delivery, 1, read(delivery)), delivery))
+
+
+async def test_acks_follow_the_commit(store: FakeStore, log: list[str]) -> None:
+    async with running(store) as writer:
+        first, second = FakeDelivery(log, 0), FakeDelivery(log, 1)
+        await submit(writer, first)
+        await submit(writer, second)
+        await second.acked.wait()
+    assert log == ["commit", "ack 0", "ack 1"]
+
+
+async def test_what_the_store_refuses_is_tried_again_and_acked_only_then(store: FakeStore, log: list[str]) -> None:
+    store.errors = [StoreError("disk full", full=True), StoreError("disk full", full=True)]
+    async with running(store) as writer:
+        delivery = FakeDelivery(log, 0)
+        await submit(writer, delivery)
+        while not writer.trouble:
+            await asyncio.sleep(0)
+        assert writer.trouble == "disk full"
+        assert writer.backlog == 1
+        assert not delivery.acked.is_set()
+        await delivery.acked.wait()
+        assert writer.trouble == ""
+    assert log == ["commit", "ack 0"]
+
+
+async def test_while_a_commit_runs_the_next_batch_gathers(store: FakeStore, log: list[str]) -> None:
+    store.go_on.clear()
+    async with running(store) as writer:
+        await submit(writer, FakeDelivery(log, 0))
+        while writer.backlog and not writer._in_work:
+            await asyncio.sleep(0.01)
+        last = FakeDelivery(log, 9)
+        for offset in range(1, 9):
+            await submit(writer, FakeDelivery(log, offset))
+        await submit(writer, last)
+        store.go_on.set()
+        await last.acked.wait()
+    assert [len(batch.frames) for batch in store.batches] == [1, 9]
+
+
+async def test_too_much_waiting_makes_the_bringer_wait(
+    store: FakeStore, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "PENDING_BYTES_MAX", 1)
+    store.go_on.clear()
+    async with running(store) as writer:
+        await submit(writer, FakeDelivery(log, 0))
+        while not writer._in_work:
+            await asyncio.sleep(0.01)
+        await submit(writer, FakeDelivery(log, 1))
+        blocked = asyncio.create_task(submit(writer, FakeDelivery(log, 2)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not blocked.done()
+        store.go_on.set()
+        await blocked
+
+
+async def test_deliveries_of_revoked_partitions_are_neither_stored_nor_acked(store: FakeStore, log: list[str]) -> None:
+    async with running(store) as writer:
+        kept, gone = FakeDelivery(log, 0, partition=1), FakeDelivery(log, 0, partition=2)
+        await submit(writer, gone)
+        await submit(writer, kept)
+        await writer.forget("one", [TopicPartition("telemetry", 2)])
+        await kept.acked.wait()
+    assert not gone.acked.is_set()
+    assert store.positions() == {TopicPartition("telemetry", 1): Position(1, 1)}
+
+
+async def test_a_loser_that_hears_late_does_not_cost_the_new_owner_its_deliveries(
+    store: FakeStore, log: list[str]
+) -> None:
+    async with running(store) as writer:
+        lost, kept = FakeDelivery(log, 0), FakeDelivery(log, 0)
+        await submit(writer, lost, "one")
+        await submit(writer, kept, "two")
+        await writer.forget("one", [TopicPartition("telemetry", 0)])
+        await kept.acked.wait()
+    assert not lost.acked.is_set()
+
+
+async def test_what_was_delivered_again_is_acked_unread(store: FakeStore, log: list[str]) -> None:
+    counters = Counters(1)
+    async with running(store, counters) as writer:
+        first, again = FakeDelivery(log, 0), FakeDelivery(log, 0)
+        await submit(writer, first)
+        await first.acked.wait()
+        await submit(writer, again)
+        await again.acked.wait()
+    assert counters.records == 1
+
+
+async def test_records_that_a_store_cannot_digest_go_to_quarantine_alone(store: FakeStore, log: list[str]) -> None:
+    # Together it fails, the first alone works, the second alone fails and is refused.
+    store.errors = [ValueError("bug")]
+    counters = Counters(1)
+    async with running(store, counters) as writer:
+        first, second = FakeDelivery(log, 0), FakeDelivery(log, 1)
+        await submit(writer, first)
+        await submit(writer, second)
+        original = store.commit
+
+        def commit(batch: Batch) -> Committed:
+            if batch.frames and batch.frames[0].item(0, "x") == 1.0:
+                raise ValueError("bug")
+            return original(batch)
+
+        store.commit = commit  # type: ignore[method-assign]
+        await second.acked.wait()
+    assert (counters.records, counters.quarantined) == (1, 1)
+    assert b"cannot be stored: bug" in store.batches[-1].quarantine[0]
+
+
+async def test_draining_stores_and_acks_what_waits(store: FakeStore, log: list[str]) -> None:
+    async with running(store) as writer:
+        delivery = FakeDelivery(log, 0)
+        await submit(writer, delivery)
+    assert log == ["commit", "ack 0"]
