@@ -1,0 +1,113 @@
+/** The five numbers. Each leads to what it counts. */
+
+import { memo, type ReactNode } from "react";
+import { exact, quantity, say, time, zoneName } from "../format";
+import { followLink, gpuPath } from "../router";
+import { Sparkline } from "../ui/sparkline";
+import { type Fleet, gpuLabel } from "./fleet";
+import { type History, summarise } from "./summary";
+
+interface KpiProps {
+  label: string;
+  value: number;
+  unit: string;
+  note: ReactNode;
+  href: string;
+  spark: number[];
+  testId: string;
+  /** What follows the value, such as "/ 247". */
+  of?: string;
+  title?: string;
+}
+
+function Kpi({ label, value, unit, note, href, spark, testId, of, title }: KpiProps) {
+  const shown = quantity(value, unit);
+  return (
+    <a
+      href={href}
+      onClick={followLink}
+      data-testid={testId}
+      title={title ?? exact(value, unit)}
+      className="group flex min-w-0 flex-col px-4 py-2.5 sm:py-3.5 first:col-span-2 hover:bg-raised lg:px-6 md:first:col-span-1"
+    >
+      <span className="text-small text-muted group-hover:text-text">{label}</span>
+      <span className="mt-0.5 flex flex-wrap items-baseline gap-x-1.5 text-large font-semibold whitespace-nowrap">
+        {unit ? shown.text : Number.isFinite(value) ? value.toLocaleString("en-GB") : shown.text}
+        {unit && <span className="text-base font-normal text-muted">{shown.unit}</span>}
+        {of && <span className="text-base font-normal text-muted">{of}</span>}
+      </span>
+      <span className="truncate text-small text-muted">{note}</span>
+      <Sparkline values={spark} className="mt-2 h-5 w-full" />
+    </a>
+  );
+}
+
+export const Kpis = memo(function Kpis({ fleet, history }: { fleet: Fleet; history: History }) {
+  const now = summarise(fleet);
+  const missing = now.known - now.reporting;
+  const hottest = now.hottestRow >= 0 ? now.hottestRow : null;
+  return (
+    <section
+      aria-label="The fleet in five numbers"
+      className="grid grid-cols-2 divide-line border-b border-line md:grid-cols-5 md:divide-x"
+    >
+      <Kpi
+        testId="kpi-reporting"
+        label="Reporting"
+        value={now.reporting}
+        unit=""
+        of={`of ${now.known.toLocaleString("en-GB")} GPUs`}
+        note={missing ? <span className="text-critical">{missing} lost</span> : "none lost"}
+        href={missing ? "/?filter=status:lost" : "/?sort=-age"}
+        spark={history.map((point) => point.reporting)}
+        title={`As of ${time.full.local(fleet.clock)} ${zoneName("local")}`}
+      />
+      <Kpi
+        testId="kpi-utilization"
+        label="Mean utilisation"
+        value={now.utilization}
+        unit="%"
+        note="of the GPUs that report"
+        href="/?sort=utilization"
+        spark={history.map((point) => point.utilization)}
+      />
+      <Kpi
+        testId="kpi-power"
+        label="Power now"
+        value={now.power}
+        unit="W"
+        note={
+          Number.isNaN(now.powerLimit)
+            ? "no limit known"
+            : `${percent(now.power, now.powerLimit)} of ${say(now.powerLimit, "W")}`
+        }
+        href="/?metric=power_draw&sort=-power_draw"
+        spark={history.map((point) => point.power)}
+      />
+      <Kpi
+        testId="kpi-hottest"
+        label="Hottest GPU"
+        value={now.hottest}
+        unit="°C"
+        note={hottest === null ? "no temperature known" : gpuLabel(fleet, hottest)}
+        href={hottest === null ? "/?metric=temperature" : gpuPath(fleet.gpus[hottest] as string)}
+        spark={history.map((point) => point.hottest)}
+      />
+      <Kpi
+        testId="kpi-memory"
+        label="Memory used"
+        value={now.memoryUsed}
+        unit="MiB"
+        note={
+          Number.isNaN(now.memoryTotal)
+            ? "size not known"
+            : `${percent(now.memoryUsed, now.memoryTotal)} of ${say(now.memoryTotal, "MiB")}`
+        }
+        href="/?metric=memory_used&sort=-memory_used"
+        spark={history.map((point) => point.memoryUsed)}
+      />
+    </section>
+  );
+});
+
+const percent = (part: number, whole: number): string => say((100 * part) / whole, "%");

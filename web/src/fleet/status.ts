@@ -1,0 +1,65 @@
+/** What is wrong with a GPU, worst first. */
+
+import { ago, say } from "../format";
+import { type Fleet, valueAt } from "./fleet";
+
+/** A GPU this far behind the fleet's newest sample is stale, then lost. */
+export const STALE_S = 90;
+export const LOST_S = 300;
+
+/** Without a slowdown temperature of its own, a GPU is called hot from here on. */
+export const HOT_C = 85;
+
+/** Bits of `throttle_reasons` that mean trouble: hardware slowdown, thermal (software, hardware), power brake. */
+const THROTTLE_TROUBLE = 0x8 | 0x20 | 0x40 | 0x80;
+
+/** XID codes after which the hardware needs a reset or a look; the others are often the program's fault. */
+const XID_HARDWARE: ReadonlySet<number> = new Set([48, 64, 74, 79, 95]);
+
+export type Level = "ok" | "warning" | "critical" | "unknown";
+export type Condition = "ok" | "hot" | "throttled" | "error" | "stale" | "lost" | "unknown";
+
+export interface Status {
+  level: Level;
+  condition: Condition;
+  /** For people; empty when all is well. */
+  reason: string;
+}
+
+const OK: Status = { level: "ok", condition: "ok", reason: "" };
+const UNKNOWN: Status = { level: "unknown", condition: "unknown", reason: "No sample yet" };
+
+/** Order of the levels in a list of what is wrong. */
+export const RANK: Readonly<Record<Level, number>> = { critical: 0, warning: 1, unknown: 2, ok: 3 };
+
+export function assess(fleet: Fleet, row: number): Status {
+  const age = fleet.clock - (fleet.times[row] ?? Number.NaN);
+  if (Number.isNaN(age)) return UNKNOWN;
+  if (age >= LOST_S) return { level: "critical", condition: "lost", reason: `Lost: last sample ${ago(age)}` };
+
+  const temperature = valueAt(fleet, "temperature", row);
+  const slowdown = valueAt(fleet, "slowdown_temperature", row);
+  if (temperature >= slowdown) {
+    return { level: "critical", condition: "hot", reason: `At its slowdown point: ${say(temperature, "°C")}` };
+  }
+  const xid = valueAt(fleet, "xid_error", row);
+  if (XID_HARDWARE.has(xid)) return { level: "critical", condition: "error", reason: `XID ${xid}` };
+  if (valueAt(fleet, "row_remap_failure", row) > 0) {
+    return { level: "critical", condition: "error", reason: "A memory row could not be remapped" };
+  }
+  if (valueAt(fleet, "ecc_uncorrected", row) > 0) {
+    return { level: "critical", condition: "error", reason: "Uncorrected memory errors" };
+  }
+
+  if (age >= STALE_S) return { level: "warning", condition: "stale", reason: `Stale: last sample ${ago(age)}` };
+  if (valueAt(fleet, "throttle_reasons", row) & THROTTLE_TROUBLE) {
+    return { level: "warning", condition: "throttled", reason: "Clocks held down by heat or power" };
+  }
+  if (Number.isNaN(slowdown) && temperature >= HOT_C) {
+    return { level: "warning", condition: "hot", reason: `Hot: ${say(temperature, "°C")}` };
+  }
+  if (xid > 0) return { level: "warning", condition: "error", reason: `XID ${xid}` };
+  return OK;
+}
+
+export const assessAll = (fleet: Fleet): readonly Status[] => fleet.gpus.map((_, row) => assess(fleet, row));

@@ -1,0 +1,46 @@
+/** Topics: what is kept, and how fast more comes. */
+
+import type { TopicStats } from "../api";
+import { exact, say } from "../format";
+import { Sparkline } from "../ui/sparkline";
+import { Table, type TableColumn } from "../ui/table";
+import type { Past } from "./past";
+
+export function Topics({ topics, past }: { topics: readonly TopicStats[]; past: Past }) {
+  const columns: TableColumn<TopicStats>[] = [
+    { title: "Topic", cell: ({ topic }) => topic },
+    {
+      title: "Publish rate",
+      numeric: true,
+      cell: ({ topic, publish_rate }) => (
+        <span className="inline-flex items-center gap-3" title={exact(publish_rate, "messages/s")}>
+          <Sparkline values={past.get(`topic ${topic}`) ?? []} className="hidden h-4 w-24 sm:block" />
+          <span className="w-16">{say(publish_rate, "/s")}</span>
+        </span>
+      ),
+    },
+    {
+      title: "Kept",
+      numeric: true,
+      cell: ({ messages }) => <span title={exact(messages, "messages")}>{say(messages, "")}</span>,
+    },
+    { title: "Size", numeric: true, cell: ({ bytes }) => <span title={exact(bytes, "bytes")}>{say(bytes, "B")}</span> },
+    {
+      title: "Published",
+      numeric: true,
+      cell: ({ published }) => <span title={exact(published, "messages")}>{say(published, "")}</span>,
+    },
+    { title: "Duplicates refused", numeric: true, cell: ({ duplicates }) => say(duplicates, "") },
+    { title: "Partitions", numeric: true, cell: ({ partitions }) => partitions.length },
+  ];
+  return (
+    <Table
+      title="Topics"
+      testId="queue-topics"
+      columns={columns}
+      rows={topics}
+      keyOf={({ topic }) => topic}
+      none="No topics."
+    />
+  );
+}
