@@ -139,7 +139,8 @@ async def carry(csv: Path, rows: int, gpus: int, folder: Path, engine: str, fsyn
             stub = query_pb2_grpc.QueryServiceStub(channel)
             while True:
                 if streamer.process.poll() is None:
-                    streamer.cpu_s, streamer.rss_mib = -streamer.used_s(), streamer.watched.memory_info().rss / 2**20
+                    streamer.cpu_s = -streamer.used_s()
+                    streamer.rss_mib = max(streamer.rss_mib, streamer.watched.memory_info().rss / 2**20)
                 elif streamer.process.returncode != 0:
                     raise SystemExit((folder / "streamer.log").read_text()[-2000:])
                 stats = (await stub.GetStats(query_pb2.QueryServiceGetStatsRequest())).stats

@@ -1,6 +1,6 @@
 """The live view: what collectors publish to the topic `live` and gateways and alerts feed on.
 
-A message is JSON with one entry a GPU in each array, so that it costs what the fleet costs and not what the stream does,
+A message is JSON with one entry a GPU in each array, so that it costs what the fleet costs, not what the stream does,
 and so that a program in any language reads it without Arrow::
 
     {"gpus": ["GPU-5fd4…"], "timestamps_us": [1752871354000000],

@@ -21,10 +21,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def run(*arguments: object, ports: dict[str, int] | None = None, cwd: Path | None = None) -> Command:
         log = tmp_path / f"{arguments[0]}-{len(started)}.out"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "telemetry", *map(str, arguments)],
-            stdin=subprocess.DEVNULL, stdout=log.open("w"), stderr=subprocess.STDOUT, text=True, cwd=cwd or tmp_path,
-        )  # fmt: skip
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "telemetry", *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=cwd or tmp_path,
+            )
         command = Command(process, log, ports or {})
         started.append(command)
         return command

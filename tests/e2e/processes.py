@@ -74,7 +74,10 @@ class Command:
         """The processes of the pipeline by name."""
         found = {}
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            line = child.cmdline()
+            try:
+                line = child.cmdline()
+            except psutil.Error:  # it has just died
+                continue
             if "telemetry" in line:
                 found[line[line.index("telemetry") + 1]] = child
         return found

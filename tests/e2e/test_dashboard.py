@@ -71,7 +71,7 @@ def test_fleet_gpu_queue_and_health_show_the_running_pipeline(up: Callable[..., 
     expect(page.get_by_test_id("queue-groups")).to_contain_text("collectors")
     shoot(page, "queue")
 
-    page.goto(f"{address}/health")
+    page.goto(f"{address}/services")
     for service in ("queue", "collector", "streamer", "gateway"):
         expect(page.get_by_test_id("health-services")).to_contain_text(service, timeout=20_000)
     shoot(page, "health")

@@ -17,8 +17,16 @@ TOPIC_NAME_BYTES_MAX: Final = 200
 """Longest topic name."""
 PARTITIONS_MAX: Final = 1024
 """Most partitions of a topic."""
+PRODUCER_BYTES_MAX: Final = 128
+"""Longest name of a producer, in UTF-8."""
 DURATION_S_MAX: Final = 12 * 3600.0
 """Longest ack wait, delay and backoff."""
+TOPICS_MAX: Final = 10_000
+"""Most topics of a queue."""
+GROUPS_MAX: Final = 10_000
+"""Most groups of a queue."""
+SESSIONS_MAX: Final = 10_000
+"""Most subscriptions open at a time."""
 
 
 class Storage(enum.Enum):
@@ -121,7 +129,7 @@ class PublishBatch:
     """One request to store a batch.
 
     ``batch`` is an encoded ``MessageBatch`` of ``count`` messages, already validated by the caller against the wire's
-    absolute limits; the topic's own limits are checked by the engine (``largest_message`` is the largest ``data`` in it).
+    absolute limits; the engine checks the topic's own (``largest_message`` is the largest ``data`` in it).
     At most one of ``partition`` and ``ordering_key`` is set; with neither the engine picks partitions in turn.
     ``producer_id`` empty means no idempotence.
     """
@@ -192,8 +200,8 @@ class TopicPartition:
 class Delivery:
     """A batch handed to a member, or what of it is due again.
 
-    ``due`` holds ``(first, count)`` runs within the batch, counted from 0; empty means all of it. ``delivery_id`` is empty and
-    ``attempt`` 0 in an ephemeral subscription.
+    ``due`` holds ``(first, count)`` runs within the batch, counted from 0; empty means all of it. ``delivery_id`` is
+    empty and ``attempt`` 0 in an ephemeral subscription.
     """
 
     delivery_id: str
@@ -246,7 +254,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class AckEntry:
-    """Settles one delivery or a part of it. ``run`` is ``(first, count)`` within the batch; ``None`` means all still due."""
+    """Settles a delivery or a part: ``run`` is ``(first, count)`` within the batch, ``None`` all that is still due."""
 
     delivery_id: str
     outcome: Outcome

@@ -36,6 +36,13 @@ class Subscription(Protocol):
         """Allow this many more messages and bytes. Bytes are unlimited until the first call with ``size`` > 0."""
         ...
 
+    def stop_delivering(self) -> None:
+        """Take back all permits: nothing more is delivered, so :attr:`exhausted` comes to mean that all is settled.
+
+        :meth:`next_events` returns what is under way and then an empty sequence.
+        """
+        ...
+
     async def next_events(self) -> Sequence[SubscriptionEvent]:
         """Wait until there is something to send and return it, oldest first; at most about 4 MiB at once.
 
@@ -59,15 +66,15 @@ class Subscription(Protocol):
         ...
 
     def close(self, *, drained: bool) -> None:
-        """Leave. Unsettled deliveries return to the group at once, with the same attempt count if ``drained``, else one more."""
+        """Leave. What is unsettled returns to the group at once, as the same attempt if ``drained``, else the next."""
         ...
 
 
 class QueueEngine(Protocol):
     """Keeps topics, messages and groups. All methods are called from one event loop and raise ``QueueError``.
 
-    A :class:`~telemetry.queue.core.types.Receipt`, an ack's OK and an admin answer mean that what they say is as durable as the
-    topic promises.
+    A :class:`~telemetry.queue.core.types.Receipt`, an ack's OK and an admin answer mean that what they say is as
+    durable as the topic promises.
     """
 
     name: str
@@ -82,7 +89,7 @@ class QueueEngine(Protocol):
         ...
 
     async def publish(self, batch: PublishBatch) -> Receipt:
-        """Store a batch and return when it is durable. Calls for a partition take effect in the order in which they are made."""
+        """Store a batch and return when it is durable. Calls for a partition take effect in the order they are made."""
         ...
 
     async def subscribe(self, options: SubscribeOptions) -> Subscription:

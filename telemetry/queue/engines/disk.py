@@ -1,0 +1,129 @@
+"""The disk engine: messages in a log of segments, positions in SQLite, nothing confirmed before the disk has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+from telemetry.queue.core.errors import FullError
+from telemetry.queue.core.topics import TopicDefaults
+from telemetry.queue.core.types import LogStats, Storage
+from telemetry.queue.engines.disk_log import CACHE_BYTES, SEGMENT_BYTES, DiskLog
+from telemetry.queue.engines.fsync import ALWAYS, NEVER, FsyncPolicy
+from telemetry.queue.engines.local import Clock, LocalEngine, system_clock
+from telemetry.queue.engines.memory import MEMORY_PARTITION_BYTES
+from telemetry.queue.engines.memory_log import MemoryLog
+from telemetry.queue.engines.quarantine import Quarantine
+from telemetry.queue.engines.restoring import Restoring
+from telemetry.queue.engines.sqlite_catalogue import SqliteCatalogue
+from telemetry.runtime.datadir import DataDirectoryLock
+
+__all__ = ["ALWAYS", "NEVER", "DiskEngine", "FsyncPolicy"]
+
+DISK_PARTITION_BYTES: Final = 64 << 30
+"""At how many bytes a partition on disk is full, unless its topic says otherwise."""
+
+_log = logging.getLogger(__name__)
+
+
+class DiskEngine(LocalEngine):
+    """A `QueueEngine` on disk. Topics may still be in memory where they are made so."""
+
+    name = "disk"
+    _catalogue: SqliteCatalogue
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        fsync: FsyncPolicy = ALWAYS,
+        create_missing_topics: bool = True,
+        clock: Clock = system_clock,
+        segment_bytes: int = SEGMENT_BYTES,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """Make an engine; nothing is touched before :meth:`start`.
+
+        Args:
+            directory: is made when it does not exist, and held exclusively.
+            fsync: when publishing waits for the disk. Positions are always synced.
+            create_missing_topics: whether publishing and subscribing to a topic that does not exist makes it.
+            clock: the time, for tests.
+            segment_bytes: size of the log's files.
+            cache_bytes: how much of the newest batches is kept in memory.
+        """
+        defaults = TopicDefaults(
+            Storage.DISK, {Storage.DISK: DISK_PARTITION_BYTES, Storage.MEMORY: MEMORY_PARTITION_BYTES}
+        )
+        super().__init__(defaults, create_missing_topics=create_missing_topics, clock=clock)
+        self._directory = directory
+        self._fsync = fsync
+        self._segment_bytes = segment_bytes
+        self._cache_bytes = cache_bytes
+        self._lock: DataDirectoryLock | None = None
+        self._disk_log: DiskLog | None = None
+
+    async def start(self) -> None:
+        """Take the directory and recover what is in it.
+
+        Raises:
+            DataDirectoryError: if the directory cannot be used, is in use, or was written by a later version.
+        """
+        self._lock = DataDirectoryLock(self._directory)
+        try:
+            await asyncio.to_thread(self._recover)
+        except BaseException:
+            self._lock.close()
+            raise
+        assert self._disk_log is not None
+        self._disk_log.start()
+        await super().start()
+
+    async def stop(self) -> None:
+        """Finish what is in flight and let go of the directory."""
+        if self._disk_log is None or self._lock is None:
+            return
+        await super().stop()
+        await self._disk_log.stop()
+        await self._catalogue.stop()
+        self._lock.close()
+        self._disk_log = None
+
+    async def _tidy(self) -> None:
+        """Delete segments of which nothing is needed, once it is kept elsewhere what they alone could tell."""
+        assert self._disk_log is not None
+        segments = self._disk_log.reclaimable()
+        if not segments:
+            return
+        for topic in self._core.topics.values():
+            for partition in topic.partitions:
+                self._catalogue.put_start(partition)
+        try:
+            await self._catalogue.commit()
+        except FullError as error:
+            _log.warning("room cannot be reclaimed yet", extra={"error": error.message})
+            return
+        await self._disk_log.reclaim(segments)
+
+    def _log_stats(self) -> LogStats | None:
+        return self._disk_log.stats() if self._disk_log is not None else None
+
+    # Recovery, in a thread, before anything else is called
+
+    def _recover(self) -> None:
+        self._catalogue = SqliteCatalogue(self._directory / "catalogue.sqlite", self.failed)
+        quarantine = Quarantine(self._directory / "quarantine")
+        self._disk_log = DiskLog(
+            self._directory / "log",
+            quarantine,
+            self,
+            self._fsync,
+            segment_bytes=self._segment_bytes,
+            cache_bytes=self._cache_bytes,
+        )
+        self._logs = {Storage.DISK: self._disk_log, Storage.MEMORY: MemoryLog(self)}
+        restoring = Restoring(self._core, self._catalogue.load())
+        self._disk_log.recover(restoring.take)
+        restoring.finish()

@@ -1,0 +1,103 @@
+"""Where the disk log reads batches: from memory while they are new, else from their segments, in its own thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from telemetry.queue.core.batches import Entry
+from telemetry.queue.core.types import PRODUCER_BYTES_MAX
+from telemetry.queue.engines.quarantine import Quarantine
+from telemetry.queue.engines.records import HEADER_BYTES, batch_is_intact, decode_header
+from telemetry.queue.engines.segments import segment_path
+
+OPEN_FILES_MAX: Final = 32
+"""Segments held open for reading."""
+
+
+class NewestBatches:
+    """The newest batches, up to a number of bytes, by position."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._batches: OrderedDict[int, bytes] = OrderedDict()
+
+    def put(self, position: int, batch: bytes) -> None:
+        """Add the newest batch; the oldest go as far as they must."""
+        self._batches[position] = batch
+        self._bytes += len(batch)
+        while self._bytes > self._bytes_max:
+            _, oldest = self._batches.popitem(last=False)
+            self._bytes -= len(oldest)
+
+    def get(self, position: int) -> bytes | None:
+        """The batch at this position, if it is here."""
+        return self._batches.get(position)
+
+    def drop(self, position: int) -> None:
+        """Forget a batch."""
+        self._bytes -= len(self._batches.pop(position, b""))
+
+
+class SegmentReader:
+    """Reads batches from segments and checks them."""
+
+    def __init__(self, directory: Path, quarantine: Quarantine) -> None:
+        self._directory = directory
+        self._quarantine = quarantine
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue-reader")
+        self._files: OrderedDict[int, int] = OrderedDict()
+
+    async def read(self, wanted: Sequence[tuple[int, Entry]]) -> list[bytes | None]:
+        """Read batches, each given with the position at which its segment begins.
+
+        Returns ``None`` for one that is damaged, which is put into quarantine, or whose segment is gone.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read_all, wanted)
+
+    async def forget(self, bases: Collection[int]) -> None:
+        """Close segments that are about to be deleted."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close, list(bases))
+
+    async def close(self) -> None:
+        """Close all files, and the thread."""
+        await self.forget(self._files)
+        self._thread.shutdown(wait=False)
+
+    def _read_all(self, wanted: Sequence[tuple[int, Entry]]) -> list[bytes | None]:
+        return [self._read(base, entry) for base, entry in wanted]
+
+    def _read(self, base: int, entry: Entry) -> bytes | None:
+        try:
+            fd = self._open(base)
+        except FileNotFoundError:
+            return None
+        data = os.pread(fd, HEADER_BYTES + PRODUCER_BYTES_MAX + entry.size, entry.position - base)
+        header = decode_header(data)
+        if header is not None and header.base_offset == entry.base_offset:
+            batch = data[header.batch_start : header.batch_start + header.batch_bytes]
+            if batch_is_intact(header, batch):
+                return batch
+        self._quarantine.put(entry.position, data)
+        return None
+
+    def _open(self, base: int) -> int:
+        fd = self._files.pop(base, None)
+        if fd is None:
+            fd = os.open(segment_path(self._directory, base), os.O_RDONLY | os.O_CLOEXEC)
+            if len(self._files) >= OPEN_FILES_MAX:
+                os.close(self._files.popitem(last=False)[1])
+        self._files[base] = fd
+        return fd
+
+    def _close(self, bases: Collection[int]) -> None:
+        for base in bases:
+            fd = self._files.pop(base, None)
+            if fd is not None:
+                os.close(fd)

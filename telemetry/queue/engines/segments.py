@@ -1,0 +1,155 @@
+"""The files that the log is made of: named by the position at which they begin, one written, the others only read.
+
+A segment begins with a header of 64 bytes: magic, version, position, and a CRC-32C of those. Records follow. While a
+segment is written its room is set aside in advance, so that it ends in zeros; when it is closed, a seal is written and
+the file is cut behind it. A position is a byte of the log as a whole: the segment's plus the offset in the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+
+from telemetry.queue.engines.records import SEAL_TOPIC, encode
+from telemetry.runtime.errors import DataDirectoryError
+
+SEGMENT_HEADER_BYTES: Final = 64
+SEGMENT_SUFFIX: Final = ".segment"
+FORMAT_VERSION: Final = 1
+_MAGIC: Final = b"TQSEGMNT"
+_HEADER: Final = struct.Struct("<8sIIQ")
+_IOV_MAX: Final = 1024
+FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The errors that mean that there is no room, as opposed to a disk that cannot be trusted."""
+
+
+def segment_path(directory: Path, base: int) -> Path:
+    """The file of the segment that begins at position ``base``."""
+    return directory / f"{base:020d}{SEGMENT_SUFFIX}"
+
+
+def list_segments(directory: Path) -> list[tuple[int, Path]]:
+    """The segments of a directory with the positions at which they begin, in order."""
+    return sorted((int(path.stem), path) for path in directory.glob(f"*{SEGMENT_SUFFIX}") if path.stem.isdecimal())
+
+
+def segment_header(base: int) -> bytes:
+    """What a segment's file begins with."""
+    header = _HEADER.pack(_MAGIC, FORMAT_VERSION, 0, base)
+    checksum: int = google_crc32c.value(header)
+    return (header + checksum.to_bytes(4, "little")).ljust(SEGMENT_HEADER_BYTES, b"\0")
+
+
+def header_is_intact(path: Path, base: int, data: bytes) -> bool:
+    """Whether a file begins as a segment should; one that the crash left without its first bytes does not.
+
+    Raises:
+        DataDirectoryError: if it was written by a version that this one cannot read.
+    """
+    if data[: len(_MAGIC)] == _MAGIC and len(data) >= SEGMENT_HEADER_BYTES:
+        _, version, _, _ = _HEADER.unpack_from(data)
+        checked = google_crc32c.value(bytes(data[: _HEADER.size])).to_bytes(4, "little")
+        if checked == data[_HEADER.size : _HEADER.size + 4] and version != FORMAT_VERSION:
+            raise DataDirectoryError(f"{path} has format version {version}; this program reads {FORMAT_VERSION}")
+    return data[:SEGMENT_HEADER_BYTES] == segment_header(base)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class SyncFailedError(Exception):
+    """The disk did not take what it was given, and which part of it is unknown. Nothing can be promised any more."""
+
+
+class SegmentWriter:
+    """The segment that is written. Used in one thread. `OSError` means that nothing has changed."""
+
+    def __init__(self, directory: Path, base: int, room: int) -> None:
+        """Make the file with ``room`` bytes set aside, durable with its name. Leaves nothing behind when it fails."""
+        self.base = base
+        self._directory = directory
+        self.end = base + SEGMENT_HEADER_BYTES
+        path = segment_path(directory, base)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(self._fd, 0, room)
+            _write_all(self._fd, [segment_header(base)], 0)
+            os.fsync(self._fd)
+            sync_directory(directory)
+        except BaseException:
+            os.close(self._fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+    def write(self, buffers: Sequence[bytes]) -> None:
+        """Append bytes behind the last."""
+        self.end += _write_all(self._fd, buffers, self.end - self.base)
+
+    def cut_back(self) -> None:
+        """Cut off what a write that failed has left behind the end."""
+        os.ftruncate(self._fd, self.end - self.base)
+
+    def sync(self) -> None:
+        """Make what was written durable.
+
+        Raises:
+            SyncFailedError: if it cannot be known what is on the disk.
+        """
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise SyncFailedError(
+                f"{segment_path(self._directory, self.base)}: fsync failed: {error.strerror}"
+            ) from error
+
+    def seal(self) -> None:
+        """End the segment for good: durable, and with a mark that says so, if there is room for that."""
+        self.sync()
+        seal, _, _ = encode(
+            b"", topic_id=SEAL_TOPIC, partition=0, base_offset=0, messages=0, time_us=0, durable=self.end
+        )
+        try:
+            self.write([seal])
+            self.cut_back()
+            os.fsync(self._fd)
+        except OSError as error:
+            if error.errno not in FULL_ERRNOS:
+                raise SyncFailedError(f"{segment_path(self._directory, self.base)}: {error.strerror}") from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _write_all(fd: int, buffers: Sequence[bytes], offset: int) -> int:
+    """Write all of the buffers; returns how many bytes they have."""
+    start = offset
+    for at in range(0, len(buffers), _IOV_MAX):
+        rest = list(buffers[at : at + _IOV_MAX])
+        while rest:
+            written = os.pwritev(fd, rest, offset)
+            offset += written
+            while rest and written >= len(rest[0]):
+                written -= len(rest[0])
+                rest.pop(0)
+            if rest and written:
+                rest[0] = rest[0][written:]
+    return offset - start

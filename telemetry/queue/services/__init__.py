@@ -1,0 +1,1 @@
+"""The queue's gRPC services: requests in, the engine's answers out, batches passed through as bytes."""

@@ -1,0 +1,88 @@
+"""From a PublishRequest to a batch that an engine can store."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from telemetry.queue.core.types import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, PublishBatch
+from telemetry.queue.validation.fields import NAME_BYTES_MAX, ORDERING_KEY_BYTES_MAX, invalid, text, topic_name
+from telemetry.queue.wire_pb2 import PublishRequest
+from telemetry.v1 import queue_pb2
+
+ATTRIBUTES_MAX: Final = 100
+ATTRIBUTE_NAME_BYTES_MAX: Final = 256
+ATTRIBUTE_VALUE_BYTES_MAX: Final = 4096
+
+
+def publish_batch(request: PublishRequest) -> PublishBatch:
+    """Check every field of the request.
+
+    Raises:
+        InvalidArgumentError: if a field is wrong.
+    """
+    text(request.request_id, "request_id", NAME_BYTES_MAX)
+    topic_name(request.topic, "topic")
+    placement = request.WhichOneof("placement")
+    if placement == "ordering_key":
+        text(request.ordering_key, "ordering_key", ORDERING_KEY_BYTES_MAX)
+    if text(request.producer_id, "producer_id", NAME_BYTES_MAX) and placement is None:
+        invalid("partition", "or ordering_key is required with producer_id")
+    batch = request.batch
+    count, largest_message = _check_messages(batch)
+    if request.first_sequence + count > 1 << 64:
+        invalid("first_sequence", "leaves no room for the sequence numbers of the batch")
+    return PublishBatch(
+        topic=request.topic,
+        batch=batch,
+        count=count,
+        largest_message=largest_message,
+        partition=request.partition if placement == "partition" else None,
+        ordering_key=request.ordering_key if placement == "ordering_key" else None,
+        producer_id=request.producer_id,
+        producer_epoch=request.producer_epoch,
+        first_sequence=request.first_sequence,
+    )
+
+
+def _check_messages(encoded: bytes) -> tuple[int, int]:
+    """The number of messages in an encoded MessageBatch, and the bytes of data of the largest."""
+    if len(encoded) > BATCH_BYTES_MAX:
+        invalid("batch", f"has {len(encoded)} bytes; at most {BATCH_BYTES_MAX} are allowed")
+    try:
+        messages = queue_pb2.MessageBatch.FromString(encoded).messages
+    except DecodeError:
+        invalid("batch", "is not an encoded MessageBatch")
+    count = len(messages)
+    if count == 0:
+        invalid("batch.messages", "is empty; at least one message is required")
+    if count > BATCH_MESSAGES_MAX:
+        invalid("batch.messages", f"has {count} entries; at most {BATCH_MESSAGES_MAX} are allowed")
+    largest = 0
+    # This runs once a message, so it only asks what might be wrong; the exact check is left to those few.
+    for index, message in enumerate(messages):
+        size = len(message.data)
+        if size > largest:
+            largest = size
+        attributes = message.attributes
+        suspicious = len(attributes) > ATTRIBUTES_MAX or len(message.ordering_key) > ORDERING_KEY_BYTES_MAX // 4
+        for name in attributes:
+            value = attributes[name]
+            if not name or len(name) > ATTRIBUTE_NAME_BYTES_MAX // 4 or len(value) > ATTRIBUTE_VALUE_BYTES_MAX // 4:
+                suspicious = True
+        if suspicious:
+            _check_message(message, f"batch.messages[{index}]")
+    return count, largest
+
+
+def _check_message(message: queue_pb2.Message, field: str) -> None:
+    text(message.ordering_key, f"{field}.ordering_key", ORDERING_KEY_BYTES_MAX)
+    if len(message.attributes) > ATTRIBUTES_MAX:
+        invalid(f"{field}.attributes", f"has {len(message.attributes)} entries; at most {ATTRIBUTES_MAX} are allowed")
+    for name, value in message.attributes.items():
+        if not name:
+            invalid(f"{field}.attributes", "has an entry without a name")
+        if len(name.encode()) > ATTRIBUTE_NAME_BYTES_MAX:
+            invalid(f"{field}.attributes", f"has a name longer than {ATTRIBUTE_NAME_BYTES_MAX} bytes: {name[:40]!r}…")
+        text(value, f"{field}.attributes[{name}]", ATTRIBUTE_VALUE_BYTES_MAX)
