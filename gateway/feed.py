@@ -9,16 +9,14 @@ from typing import Final
 from gateway.counters import LIVE_UPDATES_UNREADABLE
 from gateway.live import LiveHub
 from gateway.upstreams import QueueClient, UpstreamError
-from telemetry.live import LIVE_TOPIC, LiveUpdate, decode_live_update
+from telemetry.live import LiveUpdate, decode_live_update
 from telemetry.queue.client import Event, MissedMessages, QueueClientError, ReceivedDelivery, Subscriber
-from telemetry.v1 import queue_admin_pb2
+from telemetry.topics import LIVE, LIVE_TOPIC
 
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
 """How long to wait before trying again while the queue is away or refuses."""
-_TOPIC: Final = queue_admin_pb2.Topic(name=LIVE_TOPIC, partitions=1, storage=queue_admin_pb2.TOPIC_STORAGE_MEMORY)
-"""Made here too, in case no collector has yet: made by subscribing, it would be on disk."""
 
 
 class LiveFeed:
@@ -32,7 +30,8 @@ class LiveFeed:
         """Feed the hub until cancelled."""
         while True:
             try:
-                await self._queue.ensure_topic(_TOPIC)
+                # In case no collector has made it yet: made by subscribing, it would be on disk.
+                await self._queue.ensure_topic(LIVE)
                 async with Subscriber(self._queue.address, topics=[LIVE_TOPIC]) as subscriber:
                     async for event in subscriber:
                         self._take(event)

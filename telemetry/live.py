@@ -18,9 +18,6 @@ from typing import Final
 
 import orjson
 
-LIVE_TOPIC: Final = "live"
-"""The topic; its storage is MEMORY."""
-
 LIVE_CONTENT_TYPE: Final = "application/vnd.telemetry.live+json"
 """The message attribute ``content-type`` of live updates."""
 

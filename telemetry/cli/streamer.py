@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from telemetry.runtime.http import HttpServer
+from telemetry.runtime.listen import require_loopback
 from telemetry.runtime.process import run_process
 from telemetry.runtime.settings import process_command
 from telemetry.streamer.http import exported, streamer_app
@@ -60,6 +61,7 @@ def _zone(context: click.Context, parameter: click.Parameter, name: str) -> obje
 @click.option("--stay", is_flag=True, help="With --once: go on answering HTTP when all is done, until a signal comes.")
 @click.option("--host", default="127.0.0.1", help="The address that HTTP listens on.")
 @click.option("--http-port", type=click.IntRange(0, 65535), default=9093, help="Port of /health, /stats and /metrics.")
+@click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach; nothing checks who asks.")
 def streamer(
     files: tuple[Path, ...],
     more_files: tuple[Path, ...],
@@ -75,6 +77,7 @@ def streamer(
     stay: bool,
     host: str,
     http_port: int,
+    insecure: bool,
     log_level: str,
 ) -> None:
     """Stream FILES to the queue: nvidia-smi logs, DCGM exports, or any CSV with a GPU column; also gzipped.
@@ -99,6 +102,7 @@ def streamer(
     )
 
     async def main(stop: asyncio.Event) -> None:
+        require_loopback(host, insecure)
         stream = Streamer(settings)
         with exported(stream.stats):
             async with HttpServer(streamer_app(stream.stats), host, {"--http-port": http_port}) as http:

@@ -13,13 +13,8 @@ import polars as pl
 from telemetry.codec import CONTENT_TYPE, JSON_CONTENT_TYPE, SOURCE, CodecError, decode, decode_json, frame_of
 from telemetry.model import TIMESTAMP, Record
 from telemetry.storage.store import Batch, Position, TopicPartition
+from telemetry.topics import QUARANTINE_TOPIC
 from telemetry.v1 import queue_pb2
-
-DATA_TOPIC: Final = "telemetry"
-"""Carries records."""
-
-QUARANTINE_TOPIC: Final = "telemetry.quarantine"
-"""Carries rows that streamers could not read, as JSON: ``source``, ``line``, ``reason``, ``raw``."""
 
 COLUMNS_MAX: Final = 2_000
 """Most columns of a message: what is kept of each GPU grows with its metrics and labels."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from telemetry.codec import CONTENT_TYPE
-from telemetry.live import LIVE_CONTENT_TYPE, LIVE_TOPIC, LiveColumn, LiveUpdate
+from telemetry.live import LIVE_CONTENT_TYPE, LiveColumn, LiveUpdate
 from telemetry.queue.client import Publisher, QueueClientError
 from telemetry.storage.store import Change, Gpu, Store
+from telemetry.topics import LIVE_TOPIC
 
 log = logging.getLogger(__name__)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
-from telemetry.collector.intake import DATA_TOPIC, QUARANTINE_TOPIC
-from telemetry.live import LIVE_TOPIC
+from telemetry import topics
 from telemetry.queue.clients.backoff import Backoff
 from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
 from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc
@@ -22,17 +20,7 @@ log = logging.getLogger(__name__)
 CALL_TIMEOUT_S: Final = 5.0
 """How long one call to the queue may take."""
 
-TOPICS: Final[Sequence[queue_admin_pb2.Topic]] = (
-    queue_admin_pb2.Topic(name=DATA_TOPIC, partitions=8),
-    queue_admin_pb2.Topic(name=QUARANTINE_TOPIC, partitions=1),
-    # Nobody acks live updates, so they have to go by age and size.
-    queue_admin_pb2.Topic(
-        name=LIVE_TOPIC,
-        partitions=1,
-        storage=queue_admin_pb2.TOPIC_STORAGE_MEMORY,
-        retention=queue_admin_pb2.Retention(age=Duration(seconds=60), bytes=32 << 20, drop_unacked=True),
-    ),
-)
+TOPICS: Final = (topics.DATA, topics.QUARANTINE, topics.LIVE)
 
 _Answer = TypeVar("_Answer")
 

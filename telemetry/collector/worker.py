@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from telemetry.collector.intake import DATA_TOPIC, QUARANTINE_TOPIC, Intake, read, stored_through
+from telemetry.collector.intake import Intake, read, stored_through
 from telemetry.collector.topics import Topics
 from telemetry.collector.writer import Waiting, Writer
 from telemetry.queue.client import (
@@ -22,6 +22,7 @@ from telemetry.queue.client import (
 from telemetry.queue.client import TopicPartition as QueuePartition
 from telemetry.queue.clients.backoff import Backoff
 from telemetry.storage.store import Store, TopicPartition
+from telemetry.topics import DATA_TOPIC, QUARANTINE_TOPIC
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,7 @@ from telemetry.streamer.messages import (
 )
 from telemetry.streamer.sources.lines import BadRow
 from telemetry.streamer.stats import Counts
-
-QUARANTINE_TOPIC: Final = "telemetry.quarantine"
-"""Where bad rows go."""
+from telemetry.topics import QUARANTINE_TOPIC
 
 IN_FLIGHT_MAX: Final = 64
 """Requests that may be unconfirmed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -22,16 +23,16 @@ from typing import Final, Literal, TypeVar
 from telemetry.queue.client import Publisher, QueueClientError
 from telemetry.runtime.errors import StartupError
 from telemetry.streamer.messages import Encoding, Packer, Slice
-from telemetry.streamer.outlet import QUARANTINE_TOPIC, Outlet
+from telemetry.streamer.outlet import Outlet
 from telemetry.streamer.pacing import ArrivalStamps, Pacer
 from telemetry.streamer.sources.layout import SourceError
 from telemetry.streamer.sources.lines import BLOCK_BYTES
 from telemetry.streamer.sources.source import Rows, Source
 from telemetry.streamer.stats import FileProgress, Stats
+from telemetry.topics import DATA, QUARANTINE, QUARANTINE_TOPIC
+from telemetry.v1.queue_admin_pb2 import Topic
 
 log = logging.getLogger(__name__)
-
-TELEMETRY_PARTITIONS: Final = 8
 
 PRODUCER_EPOCH: Final = 1
 """Always the same: what a file's numbers mean never changes, so an earlier process need not be fenced. What it may
@@ -54,6 +55,12 @@ _Result = TypeVar("_Result")
 
 class StreamError(StartupError):
     """The stream cannot go on."""
+
+
+class UnusableFilesError(StreamError):
+    """There is nothing in the files that can be streamed; starting again would change nothing."""
+
+    exit_code = os.EX_DATAERR
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ class Streamer:
                 source.close()
         errors = [progress.error for progress in self.stats.files if progress.error]
         if len(errors) == len(self._settings.files):
-            raise StreamError("; ".join(errors) or "no file to stream was given")
+            raise UnusableFilesError("; ".join(errors))
 
     async def _work(self) -> None:
         try:
@@ -197,8 +204,9 @@ class Streamer:
         """Make the topics; how many partitions the data's has."""
         if self.stats.state == "starting":
             self.stats.state = "waiting for the queue"
-        partitions = await publisher.ensure_topic(self._settings.topic, TELEMETRY_PARTITIONS)
-        await publisher.ensure_topic(QUARANTINE_TOPIC, 1)
+        topic = Topic(name=self._settings.topic, partitions=DATA.partitions, retention=DATA.retention)
+        partitions = await publisher.ensure(topic)
+        await publisher.ensure(QUARANTINE)
         self.stats.state = "streaming"
         return partitions
 

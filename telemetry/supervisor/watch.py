@@ -1,7 +1,8 @@
 """Starts processes, watches over them, restarts what dies, and stops all in order.
 
-A process that ends before it was ever healthy has something to say to the user (a port in use, a file that is not
-there): that ends everything. One that dies later is started again, with a backoff that a long life resets.
+A process that ends before it was ever healthy, or says by its exit code that its input is of no use, has something to
+say to the user (a port in use, a file without a GPU column): that ends everything. One that dies otherwise is started
+again, with a backoff that a long life resets.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class State(enum.Enum):
 
 
 class ProcessFailedError(StartupError):
-    """A process ended before it was ever healthy; the text is the last thing that it said."""
+    """A process cannot do its work; the text is the last thing that it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Supervisor:
         """Start all, keep them alive until ``stop`` is set, and stop them one after the other.
 
         Raises:
-            ProcessFailedError: if one ended before it was ever healthy.
+            ProcessFailedError: if one cannot do its work.
         """
         tasks = [asyncio.create_task(watched.keep_alive(), name=watched.status.name) for watched in self._watched]
         stopped = asyncio.create_task(stop.wait())
@@ -135,7 +136,7 @@ class _Watched:
             if code == 0 and self._spec.finishes:
                 self.status.state = State.FINISHED
                 return
-            if code > 0 and not self._was_healthy:
+            if code == os.EX_DATAERR or (code > 0 and not self._was_healthy):
                 raise ProcessFailedError(self.status.last_words or f"{self._spec.name} ended with exit code {code}")
             if loop.time() - started > STEADY_S:
                 backoff_s = BACKOFF_S_MIN

@@ -76,7 +76,8 @@ def test_nvidia_smi_units_are_gone_and_not_available_is_absence(up: Up, captures
         lambda: (r := running.get(f"{running.api}/gpus/{gpu['gpu']}/telemetry", order="oldest")["records"])[1:] and r,
         "both rows are stored",
     )
-    assert [record["timestamp"] for record in records] == ["2026-07-14T08:12:38.696Z", "2026-07-14T08:12:53.353Z"]
+    times = [record["timestamp"] for record in records]
+    assert times == ["2026-07-14T08:12:38.696000Z", "2026-07-14T08:12:53.353000Z"]
     loaded = records[1]["metrics"]
     assert (loaded["utilization"], loaded["power_draw"], loaded["memory_used"]) == (100.0, 631.95, 19818.0)
     assert "fan_speed" not in loaded
@@ -159,7 +160,8 @@ def test_a_collector_brings_its_own_queue_for_a_streamer(start: Start, tmp_path:
     assert "telemetry" in topics
     assert "telemetry" in json.dumps(collector.get(collector.url("broker", "/topics")))
     assert collector.client.get(collector.url("health", "/telemetry/nobody")).status_code == 404
-    lines = [json.loads(line) for path in (tmp_path / "data").rglob("gpu_0*.jsonl") for line in path.open()]
+    (stored,) = (tmp_path / "data").rglob("gpu_0*.jsonl")
+    lines = [json.loads(line) for line in stored.read_text().splitlines()]
     assert set(lines[0]) == {"gpu_id", "metrics", "timestamp"}
 
 

@@ -17,11 +17,11 @@ import grpc
 import orjson
 
 from telemetry.codec import ARROW_CONTENT_TYPE, CONTENT_TYPE, encode_arrow, frame_of
-from telemetry.collector.intake import DATA_TOPIC
 from telemetry.model import Record
 from telemetry.queue.client import OutgoingMessage, Publisher, partition_of_key
 from telemetry.queue.engines.memory import MemoryEngine
 from telemetry.queue.server import QueueServer
+from telemetry.topics import DATA_TOPIC
 from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -22,15 +22,15 @@ from telemetry.codec import (
     frame_of,
 )
 from telemetry.collector.collector import Collector, CollectorSettings
-from telemetry.collector.intake import DATA_TOPIC, QUARANTINE_TOPIC
 from telemetry.collector.topics import Topics
-from telemetry.live import LIVE_TOPIC, LiveUpdate, decode_live_update
+from telemetry.live import LiveUpdate, decode_live_update
 from telemetry.model import Record
 from telemetry.queue.client import Publisher, ReceivedDelivery, Subscriber
 from telemetry.queue.engines.memory import MemoryEngine
 from telemetry.queue.server import QueueServer
 from telemetry.storage.hot import HotStore
 from telemetry.storage.store import Batch, Committed, Span, StoreError
+from telemetry.topics import DATA_TOPIC, LIVE_TOPIC, QUARANTINE_TOPIC
 from telemetry.v1 import query_pb2, query_pb2_grpc, queue_admin_pb2, queue_admin_pb2_grpc
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -20,9 +20,9 @@ from telemetry.queue.server import QueueServer
 from telemetry.runtime.http import HttpServer
 from telemetry.streamer.http import exported, streamer_app
 from telemetry.streamer.messages import Encoding
-from telemetry.streamer.outlet import QUARANTINE_TOPIC
 from telemetry.streamer.samples import sample_path
 from telemetry.streamer.stream import Streamer, StreamSettings
+from telemetry.topics import QUARANTINE_TOPIC
 
 HEADER = "timestamp,gpu_id,temperature,power_draw\n"
 

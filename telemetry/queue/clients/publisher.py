@@ -21,11 +21,11 @@ from telemetry.queue.clients.errors import (
 )
 from telemetry.queue.clients.outbox import Outbox
 from telemetry.queue.clients.sender import Sender
-from telemetry.queue.clients.topics import ProducerPosition, Storage, Topics
+from telemetry.queue.clients.topics import ProducerPosition, Storage, Topics, topic_of
 from telemetry.queue.clients.window import ByteWindow
 from telemetry.queue.core.types import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Receipt
 from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
-from telemetry.v1 import queue_pb2
+from telemetry.v1 import queue_admin_pb2, queue_pb2
 
 CLOSE_TIMEOUT_S: Final = 30.0
 """How long closing waits for confirmations."""
@@ -192,15 +192,19 @@ class Publisher:
         return await self._topics.partitions(topic)
 
     async def ensure_topic(self, topic: str, partitions: int = 1, storage: Storage | None = None) -> int:
-        """Make a topic unless it is there; returns the partitions that it has. Made again should the queue forget it.
+        """Make a topic as :meth:`ensure` does, with the server's defaults for all that is not said.
 
         Args:
             topic: its name.
             partitions: 1 to 1024.
             storage: ``disk``, ``memory``, or ``None`` for the engine's default.
         """
+        return await self.ensure(topic_of(topic, partitions, storage))
+
+    async def ensure(self, topic: queue_admin_pb2.Topic) -> int:
+        """Make a topic unless it is there, again should the queue forget it; returns the partitions that it has."""
         self._check_open()
-        return await self._topics.ensure(topic, partitions, storage)
+        return await self._topics.ensure(topic)
 
     async def flush(self) -> None:
         """Send what lingers, and wait until everything accepted before is confirmed or has failed."""

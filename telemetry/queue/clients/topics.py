@@ -37,6 +37,11 @@ class ProducerPosition(NamedTuple):
     last_sequence: int
 
 
+def topic_of(name: str, partitions: int, storage: Storage | None) -> queue_admin_pb2.Topic:
+    """A topic with the server's defaults for what is not said."""
+    return queue_admin_pb2.Topic(name=name, partitions=partitions, storage=_STORAGE[storage])
+
+
 class Topics:
     """Topics as this client knows them. Calls are tried again while the queue is away."""
 
@@ -55,16 +60,15 @@ class Topics:
                 answer = await self._ask(lambda: self._admin.GetTopic(request, timeout=CALL_TIMEOUT_S))
                 self._partitions[topic] = answer.topic.partitions
             except QueueNotFoundError:
-                return await self.ensure(topic, 0, None)
+                return await self.ensure(queue_admin_pb2.Topic(name=topic))
         return self._partitions[topic]
 
-    async def ensure(self, topic: str, partitions: int, storage: Storage | None) -> int:
+    async def ensure(self, topic: queue_admin_pb2.Topic) -> int:
         """Make a topic unless it is there; returns the partitions that it has, which may be other than asked for."""
-        wanted = queue_admin_pb2.Topic(name=topic, partitions=partitions, storage=_STORAGE[storage])
-        await self._ask(lambda: self._create(wanted))
-        self._ensured[topic] = wanted
-        self._partitions.pop(topic, None)
-        return await self.partitions(topic)
+        await self._ask(lambda: self._create(topic))
+        self._ensured[topic.name] = topic
+        self._partitions.pop(topic.name, None)
+        return await self.partitions(topic.name)
 
     async def restore(self) -> None:
         """After the queue was away: make again what was made here, in case that it kept nothing. One attempt."""

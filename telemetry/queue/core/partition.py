@@ -94,10 +94,10 @@ class Partition:
 
     def restore(self, entry: Entry) -> bool:
         """Take in a batch found in the log; what is missing before it is a hole. Returns whether it is needed."""
-        if entry.end_offset <= self.start_offset or entry.base_offset < self.end_offset:
+        if entry.end_offset <= self.end_offset:
             return False
-        if entry.base_offset > max(self.end_offset, self.start_offset):
-            self.holes.add(max(self.end_offset, self.start_offset), entry.base_offset)
+        if entry.base_offset > self.end_offset:
+            self.holes.add(self.end_offset, entry.base_offset)
         self.index.append(entry)
         self.size_bytes += entry.size
         self.end_offset = self.visible_end = entry.end_offset

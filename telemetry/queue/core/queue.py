@@ -24,7 +24,7 @@ from telemetry.queue.core.partition import Partition, Placed
 from telemetry.queue.core.producers import Duplicate
 from telemetry.queue.core.readers import Reader
 from telemetry.queue.core.runs import Run
-from telemetry.queue.core.sessions import OUTBOX_BYTES_MAX, Outgoing, Session
+from telemetry.queue.core.sessions import OUTBOX_BYTES_MAX, Handout, Outgoing, Session
 from telemetry.queue.core.settings import check_wishes, settings_of
 from telemetry.queue.core.timers import Timers
 from telemetry.queue.core.topics import TopicDefaults, TopicState, new_topic
@@ -272,9 +272,14 @@ class QueueCore:
     def take(self, session: Session, now: Instant) -> list[Outgoing]:
         """Take what is to be sent to a session."""
         outgoing = session.take(OUTBOX_BYTES_MAX)
-        if outgoing:
-            self._refill(session, now)
-        return outgoing
+        self._refill(session, now)
+        # Leases that ran out in the outbox leave nothing to send, but give back the room for more.
+        return outgoing or session.take(OUTBOX_BYTES_MAX)
+
+    def refund(self, session: Session, handout: Handout, now: Instant) -> None:
+        """Messages that were taken cannot be sent: give their permits back."""
+        session.refund(handout)
+        self._refill(session, now)
 
     def close(self, session: Session, now: Instant, *, drained: bool, reason: str = "") -> None:
         """End a session; what it has not settled returns to its group."""
@@ -414,6 +419,7 @@ class QueueCore:
             cursor.settle(((entry.base_offset, entry.end_offset),))
             self.effects.moved.add(cursor)
             cursor.group.dispatch(now)
+        self._trim(partition, [entry])
 
     def _drop_through(self, partition: Partition, offset: int, now: Instant) -> None:
         if offset <= partition.start_offset:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from telemetry.queue.core.delivery import Piece, State
-from telemetry.queue.core.errors import QueueError
+from telemetry.queue.core.errors import ClosedError, QueueError
 from telemetry.queue.core.topics import TopicState
 from telemetry.queue.core.types import PublishBatch, Storage
 from telemetry.queue.engines.dead_letters import dead_letters_of
@@ -56,6 +56,13 @@ class Burials:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.setdefault(piece, []).append(waiter)
             await waiter
+
+    def stop(self) -> None:
+        """Tell those who wait that nothing more will come; what is left is delivered again after a restart."""
+        for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
+            if not waiter.done():
+                waiter.set_exception(ClosedError("the queue is shutting down"))
+        self._waiters.clear()
 
     async def run(self) -> None:
         """Work until cancelled."""

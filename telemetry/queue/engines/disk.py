@@ -17,6 +17,7 @@ from telemetry.queue.engines.memory import MEMORY_PARTITION_BYTES
 from telemetry.queue.engines.memory_log import MemoryLog
 from telemetry.queue.engines.quarantine import Quarantine
 from telemetry.queue.engines.restoring import Restoring
+from telemetry.queue.engines.segments import sync_directory
 from telemetry.queue.engines.sqlite_catalogue import SqliteCatalogue
 from telemetry.runtime.datadir import DataDirectoryLock
 
@@ -127,3 +128,4 @@ class DiskEngine(LocalEngine):
         restoring = Restoring(self._core, self._catalogue.load())
         self._disk_log.recover(restoring.take)
         restoring.finish()
+        sync_directory(self._directory)

@@ -105,6 +105,7 @@ class LocalEngine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._burials.stop()
 
     async def wait_failed(self) -> BaseException:
         """Wait until no promise can be kept any more; returns why."""
@@ -220,7 +221,8 @@ class LocalEngine:
             elif (batch := next(batches)) is not None:
                 events.append(_delivery(one, batch))
             else:
-                session.refund(one)
+                self._core.refund(session, one, self._clock())
+        self._settle()
         return events
 
     def close_session(self, session: Session, *, drained: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -78,7 +79,12 @@ class SegmentReader:
             fd = self._open(base)
         except FileNotFoundError:
             return None
-        data = os.pread(fd, HEADER_BYTES + PRODUCER_BYTES_MAX + entry.size, entry.position - base)
+        try:
+            data = os.pread(fd, HEADER_BYTES + PRODUCER_BYTES_MAX + entry.size, entry.position - base)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""
         header = decode_header(data)
         if header is not None and header.base_offset == entry.base_offset:
             batch = data[header.batch_start : header.batch_start + header.batch_bytes]

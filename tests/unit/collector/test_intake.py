@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 import polars as pl
 
 from telemetry.codec import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE, encode_arrow, encode_json, frame_of
-from telemetry.collector.intake import QUARANTINE_TOPIC, Intake, batch_of, read, stored_through
+from telemetry.collector.intake import Intake, batch_of, read, stored_through
 from telemetry.model import Record
 from telemetry.storage.store import Position, TopicPartition
+from telemetry.topics import QUARANTINE_TOPIC
 from telemetry.v1.queue_pb2 import Message
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

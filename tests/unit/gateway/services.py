@@ -16,9 +16,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.server import GatewayServer
-from telemetry.live import LIVE_TOPIC, LiveColumn, LiveUpdate
+from telemetry.live import LiveColumn, LiveUpdate
 from telemetry.runtime.grpc_server import GrpcServer
 from telemetry.runtime.status import InvalidArgumentError, NotFoundError
+from telemetry.topics import LIVE_TOPIC
 from telemetry.v1 import (
     query_pb2,
     query_pb2_grpc,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,12 @@ def test_no_file_is_a_usage_error() -> None:
         ("timestamp,temperature\n1,2\n", "no column says which GPU"),
     ],
 )
-def test_a_file_that_cannot_be_streamed_ends_the_process_with_1(tmp_path: Path, text: str | None, reason: str) -> None:
+def test_a_file_that_cannot_be_streamed_says_so_by_exit_code(tmp_path: Path, text: str | None, reason: str) -> None:
     path = tmp_path / "file.csv"
     if text is not None:
         path.write_text(text)
     code, output = run(str(path), "--once")
-    assert code == 1
+    assert code == os.EX_DATAERR
     assert f"telemetry-streamer: {path}: {reason}" in output
     assert "Traceback" not in output
 

@@ -86,6 +86,14 @@ async def test_a_process_that_cannot_start_ends_all_with_its_own_words(tmp_path:
     assert supervisor.statuses[0].pid is None
 
 
+async def test_a_process_whose_input_is_of_no_use_ends_all(tmp_path: Path) -> None:
+    useless = f"import signal, sys, os; print('no GPU column'); sys.exit({os.EX_DATAERR})"
+    supervisor = Supervisor([spec("useless", useless), spec("idle", IDLE)], tmp_path)
+    with pytest.raises(ProcessFailedError, match="no GPU column"):
+        await supervisor.run(asyncio.Event())
+    assert supervisor.statuses[0].restarts == 0
+
+
 async def test_a_process_that_may_finish_is_left_alone_when_it_did(tmp_path: Path) -> None:
     supervisor = Supervisor([spec("job", "print('done')", finishes=True), spec("idle", IDLE)], tmp_path)
     job, idle = supervisor.statuses
