@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,7 @@ import psutil
 import pytest
 
 from telemetry.model import canonical_metric
-from tests.e2e.processes import Command, Start, free_ports, wait_until
+from tests.e2e.processes import PORTS, ROOT, Command, Start, free_ports, wait_until
 
 Up = Callable[..., Command]
 
@@ -90,8 +93,6 @@ def test_a_file_that_is_not_there_is_named_without_a_traceback(start: Start, tmp
 
 
 def test_a_port_in_use_is_named_with_its_flag(start: Start, tmp_path: Path) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -196,3 +197,25 @@ def test_a_process_killed_while_data_flows_comes_back_and_every_row_is_stored_on
     assert samples.total() == len(samples) == gpus * instants * 2
     on_disk = sum(path.read_bytes().count(b"\n") for path in (tmp_path / "data" / "store").rglob("gpu_*.jsonl"))
     assert on_disk == gpus * instants
+
+
+def test_ctrl_c_on_a_terminal_ends_make_run_with_exit_code_0(tmp_path: Path) -> None:
+    if not (ROOT / ".venv" / "bin" / "telemetry").exists():
+        pytest.skip("not a checkout with a virtualenv: `make run` was not tried")
+    zeros = " ".join(f"--{name}-port=0" for name in PORTS)
+    make = ["make", "-C", str(ROOT), "run", f"ARGS=--data-dir {tmp_path / 'data'} {zeros}"]
+    # In an interpreter of its own: a terminal is made by forking, which a process with threads should not do.
+    on_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    with subprocess.Popen(
+        [sys.executable, "-c", on_terminal, *make], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        said = b""
+        while b"Ctrl-C stops everything" not in said and (chunk := run.stdout.read(65536)):
+            said += chunk
+        run.stdin.write(b"\x03")
+        said += run.stdout.read()
+    assert run.returncode == 0, said.decode()
+    data = str(tmp_path / "data")
+    assert not [left for left in psutil.process_iter(["cmdline"]) if data in " ".join(left.info["cmdline"] or ())]

