@@ -137,7 +137,8 @@ class _Watched:
                 self.status.state = State.FINISHED
                 return
             if code == os.EX_DATAERR or (code > 0 and not self._was_healthy):
-                raise ProcessFailedError(self.status.last_words or f"{self._spec.name} ended with exit code {code}")
+                words = self.status.last_words.removeprefix(f"telemetry-{self._spec.name}: ")
+                raise ProcessFailedError(words or f"{self._spec.name} ended with exit code {code}")
             if loop.time() - started > STEADY_S:
                 backoff_s = BACKOFF_S_MIN
             self.status.state = State.RESTARTING
