@@ -1,5 +1,6 @@
 """The client of the queue, as other rooms import it."""
 
+from telemetry.queue.clients.admin import DeadLetterProgress, QueueAdmin, StoredMessage
 from telemetry.queue.clients.backoff import Backoff
 from telemetry.queue.clients.batches import DoneCallback, OutgoingMessage
 from telemetry.queue.clients.blocking import BlockingPublisher
@@ -27,7 +28,7 @@ from telemetry.queue.clients.events import (
 from telemetry.queue.clients.placement import partition_of_key
 from telemetry.queue.clients.publisher import Publisher
 from telemetry.queue.clients.subscriber import Subscriber
-from telemetry.queue.clients.topics import ProducerPosition
+from telemetry.queue.clients.topics import ProducerPosition, topic_of
 from telemetry.queue.core.types import AckStatus, AtOffset, AtTime, Place, Position, Receipt, TopicPartition
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Backoff",
     "BlockingPublisher",
     "ClientClosedError",
+    "DeadLetterProgress",
     "DeliveryTimeoutError",
     "DoneCallback",
     "Event",
@@ -52,6 +54,7 @@ __all__ = [
     "ProducerFencedError",
     "ProducerPosition",
     "Publisher",
+    "QueueAdmin",
     "QueueClientError",
     "QueueFullError",
     "QueueNotFoundError",
@@ -60,7 +63,9 @@ __all__ = [
     "ReceivedDelivery",
     "RefusedError",
     "SequenceGapError",
+    "StoredMessage",
     "Subscriber",
     "TopicPartition",
     "partition_of_key",
+    "topic_of",
 ]

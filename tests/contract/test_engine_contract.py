@@ -469,6 +469,47 @@ async def test_a_half_closed_stream_may_end_when_it_is_exhausted(engine: QueueEn
         await member.wait_exhausted()
 
 
+async def test_a_reader_without_a_group_is_exhausted_once_it_has_all_it_asked_for(engine: QueueEngine) -> None:
+    reader = await join(engine, group="", permits=1)
+    ended = asyncio.create_task(reader.wait_exhausted())
+    await publish(engine, "t", "a", "b")
+    assert all_due(await receive(reader)) == ["a"]
+    async with asyncio.timeout(WAIT_S):
+        await ended
+
+
+async def test_a_drained_member_gets_nothing_more_and_what_it_has_not_seen_goes_to_others(engine: QueueEngine) -> None:
+    first = await join(engine)
+    await publish(engine, "t", "a")
+    (seen,) = await receive(first)
+    await publish(engine, "t", "b")
+    first.stop_delivering()
+    second = await join(engine)
+    (unseen,) = await receive(second)
+    assert (due(unseen), unseen.attempt) == (["b"], 1)
+    await publish(engine, "t", "c")
+    assert all_due(await receive(second)) == ["c"]
+    assert not first.exhausted
+    assert await ack(engine, seen) == [AckStatus.OK]
+    assert first.exhausted
+
+
+async def test_waiting_for_events_may_be_given_up_and_taken_up_again(engine: QueueEngine) -> None:
+    member = await join(engine)
+    for number in range(20):
+        await publish(engine, "t", str(number))
+        waiting = asyncio.ensure_future(member.next_events())
+        for _ in range(number % 4):
+            await asyncio.sleep(0)
+        if waiting.done():
+            await ack(engine, *[one for one in waiting.result() if isinstance(one, Delivery)])
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    while (group := (await engine.stats()).groups[0]).lag_messages:
+        assert group.redelivered == 0
+        await ack(engine, *await receive(member))
+
+
 async def test_group_settings_are_fixed_by_the_first_member(engine: QueueEngine) -> None:
     first = await join(engine, ack_wait_s=5.0, max_deliver=3, backoff_s=(1.0,), max_unacked=7, mode=Mode.ORDERED)
     joined = await join(engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from telemetry.queue.clients.batches import Batch, DoneCallback, OutgoingMessage
 from telemetry.queue.clients.placement import partition_of_key
@@ -12,8 +12,10 @@ from telemetry.v1 import queue_pb2
 class Accumulator:
     """Open batches by topic and partition.
 
-    A batch closes when it is full, when it has been open for ``linger_s``, or when it is told to. Messages with a key
-    go where their key says; those without go to one partition until its batch closes, then to the next.
+    A batch closes when it is full, when nothing of its partition is on its way any more, when it has been open for
+    ``linger_s``, or when it is told to. So a single message goes at once, and the more there are, the more travel
+    together. Messages with a key go where their key says; those without go to one partition until its batch closes,
+    then to the next.
     """
 
     def __init__(self, batch_messages: int, batch_bytes: int, linger_s: float) -> None:
@@ -46,9 +48,18 @@ class Accumulator:
         place = topic, partition
         return [self._close(place)] if place in self._open else []
 
-    def close_due(self, now: float) -> Sequence[Batch]:
-        """Close what has been open for long enough."""
-        due = [place for place, batch in self._open.items() if batch.opened_at + self._linger_s <= now]
+    def close_due(self, now: float, is_idle: Callable[[str, int], bool]) -> Sequence[Batch]:
+        """Close what has been open for long enough, and what has nothing to wait for.
+
+        Args:
+            now: the time.
+            is_idle: whether nothing of a topic's partition is on its way.
+        """
+        due = [
+            place
+            for place, batch in self._open.items()
+            if batch.opened_at + self._linger_s <= now or is_idle(*place)
+        ]
         return [self._close(place) for place in due]
 
     def close_all(self) -> Sequence[Batch]:
@@ -56,7 +67,7 @@ class Accumulator:
         return [self._close(place) for place in list(self._open)]
 
     def next_due_at(self) -> float | None:
-        """When :meth:`close_due` will have something to do."""
+        """When :meth:`close_due` will have something to do, whatever is idle."""
         oldest = next(iter(self._open.values()), None)
         return None if oldest is None else oldest.opened_at + self._linger_s
 

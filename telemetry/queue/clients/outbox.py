@@ -82,6 +82,11 @@ class Outbox:
         """Say where the producer stands in a topic; a partition not named begins at sequence 0."""
         self._starts[topic] = epoch, next_sequences
 
+    def is_idle(self, topic: str, partition: int) -> bool:
+        """Whether nothing of a partition waits or is in flight."""
+        lane = self._lanes.get((topic, partition))
+        return lane is None or not (lane.waiting or lane.in_flight)
+
     def add(self, batch: Batch) -> None:
         """Put a batch at the end of its lane; its topic must be open."""
         lane = self._lanes.get((batch.topic, batch.partition))

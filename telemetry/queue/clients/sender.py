@@ -98,7 +98,7 @@ class Sender:
         while True:
             self._work.clear()
             now = self._now()
-            for batch in self._accumulator.close_due(now):
+            for batch in self._accumulator.close_due(now, self._outbox.is_idle):
                 self._outbox.add(batch)
             while (send := self._outbox.next_send(now)) is not None:
                 await call.write(self._encode(send))
@@ -126,7 +126,7 @@ class Sender:
         while (timeout_s := self._outbox.delivery_timeout_s) is not None:
             due_at = self._outbox.next_expiry_at()
             await asyncio.sleep(timeout_s if due_at is None else due_at - self._now())
-            for batch in self._accumulator.close_due(self._now()):
+            for batch in self._accumulator.close_due(self._now(), self._outbox.is_idle):
                 self._outbox.add(batch)
             if self._outbox.expire(self._now()):
                 self._stuck.set()

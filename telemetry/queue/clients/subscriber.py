@@ -10,8 +10,6 @@ from types import TracebackType
 from typing import Final, Literal
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client import Counter
 
 from telemetry.queue.clients.backoff import LONGEST_S, Backoff
@@ -19,8 +17,9 @@ from telemetry.queue.clients.errors import ClientClosedError, QueueClientError, 
 from telemetry.queue.clients.events import Event, ReceivedDelivery, Settlement
 from telemetry.queue.clients.inbox import Inbox
 from telemetry.queue.clients.permits import FLOW_MESSAGES_MAX
+from telemetry.queue.clients.positions import duration_of, start_position
 from telemetry.queue.clients.session import Session
-from telemetry.queue.core.types import AckStatus, AtOffset, AtTime, Outcome, Place, Position
+from telemetry.queue.core.types import AckStatus, Outcome, Place, Position
 from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
 from telemetry.v1 import queue_pb2
 
@@ -103,8 +102,8 @@ class Subscriber:
             group=group,
             member=member,
             mode=_MODES[mode],
-            position=None if position is None else _position(position),
-            ack_wait=None if ack_wait_s is None else _duration(ack_wait_s),
+            position=None if position is None else start_position(position),
+            ack_wait=None if ack_wait_s is None else duration_of(ack_wait_s),
             max_deliver=max_deliver or 0,
             flow=queue_pb2.SubscribeFlow(messages=permits_messages, bytes=permits_bytes),
         )
@@ -236,22 +235,4 @@ class Subscriber:
         self._started.set()
         if not self._start.group:
             # What an ephemeral subscription was to begin with, it has seen; later it goes on with what is new.
-            self._start.position.CopyFrom(_position(Place.LATEST))
-
-
-def _position(position: Position) -> queue_pb2.StartPosition:
-    if isinstance(position, AtOffset):
-        return queue_pb2.StartPosition(offset=position.offset)
-    if isinstance(position, AtTime):
-        time = Timestamp()
-        time.FromMicroseconds(position.time_us)
-        return queue_pb2.StartPosition(time=time)
-    if position is Place.EARLIEST:
-        return queue_pb2.StartPosition(earliest=True)
-    return queue_pb2.StartPosition(latest=True)
-
-
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(int(seconds * 1e9))
-    return duration
+            self._start.position.CopyFrom(start_position(Place.LATEST))

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple
 
 import grpc
 
-from telemetry.queue.clients.backoff import Backoff
-from telemetry.queue.clients.errors import ClientClosedError, QueueClientError, QueueNotFoundError, error_from_rpc
+from telemetry.queue.clients.asking import CALL_TIMEOUT_S, ask
+from telemetry.queue.clients.errors import QueueNotFoundError, error_from_rpc
 from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc
-
-log = logging.getLogger(__name__)
-
-CALL_TIMEOUT_S: Final = 10.0
-"""How long one attempt at a call may take."""
 
 Storage = Literal["disk", "memory"]
 """Where a topic's messages are kept."""
@@ -26,8 +18,6 @@ _STORAGE: Final = {
     "disk": queue_admin_pb2.TOPIC_STORAGE_DISK,
     "memory": queue_admin_pb2.TOPIC_STORAGE_MEMORY,
 }
-
-_Answer = TypeVar("_Answer")
 
 
 class ProducerPosition(NamedTuple):
@@ -57,7 +47,7 @@ class Topics:
         if topic not in self._partitions:
             request = queue_admin_pb2.GetTopicRequest(topic=topic)
             try:
-                answer = await self._ask(lambda: self._admin.GetTopic(request, timeout=CALL_TIMEOUT_S))
+                answer = await ask(lambda: self._admin.GetTopic(request, timeout=CALL_TIMEOUT_S), self._timeout_s)
                 self._partitions[topic] = answer.topic.partitions
             except QueueNotFoundError:
                 return await self.ensure(queue_admin_pb2.Topic(name=topic))
@@ -65,7 +55,7 @@ class Topics:
 
     async def ensure(self, topic: queue_admin_pb2.Topic) -> int:
         """Make a topic unless it is there; returns the partitions that it has, which may be other than asked for."""
-        await self._ask(lambda: self._create(topic))
+        await ask(lambda: self._create(topic), self._timeout_s)
         self._ensured[topic.name] = topic
         self._partitions.pop(topic.name, None)
         return await self.partitions(topic.name)
@@ -83,7 +73,7 @@ class Topics:
         """Where a producer stands in each partition that it has published to; nothing for one not known."""
         request = queue_admin_pb2.DescribeProducerRequest(topic=topic, producer_id=producer_id)
         try:
-            answer = await self._ask(lambda: self._admin.DescribeProducer(request, timeout=CALL_TIMEOUT_S))
+            answer = await ask(lambda: self._admin.DescribeProducer(request, timeout=CALL_TIMEOUT_S), self._timeout_s)
         except QueueNotFoundError:
             return {}
         return {
@@ -97,24 +87,3 @@ class Topics:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise
-
-    async def _ask(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        backoff = Backoff()
-        problem: QueueClientError | None = None
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                while True:
-                    try:
-                        return await call()
-                    except grpc.aio.AioRpcError as error:
-                        problem = error_from_rpc(error)
-                        if not problem.retriable:
-                            raise problem from None
-                        wait_s = backoff.next_s()
-                        log.debug("the queue does not answer", extra={"error": problem.message, "retry_s": wait_s})
-                    except grpc.aio.UsageError:
-                        raise ClientClosedError("the client was closed before the queue answered") from None
-                    await asyncio.sleep(wait_s)
-        except TimeoutError:
-            assert problem is not None  # one attempt takes less than the whole
-            raise problem from None

@@ -276,6 +276,12 @@ class QueueCore:
         # Leases that ran out in the outbox leave nothing to send, but give back the room for more.
         return outgoing or session.take(OUTBOX_BYTES_MAX)
 
+    def put_back(self, session: Session, outgoing: Sequence[Outgoing], now: Instant) -> None:
+        """What was taken was not sent after all: it is to be sent next, or goes elsewhere if the session stopped."""
+        session.put_back(outgoing)
+        if session.stopped:
+            self.stop_delivering(session, now)
+
     def refund(self, session: Session, handout: Handout, now: Instant) -> None:
         """Messages that were taken cannot be sent: give their permits back."""
         session.refund(handout)

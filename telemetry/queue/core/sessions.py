@@ -61,6 +61,7 @@ class Session:
         self.group = group
         self.closed = False
         self.closed_reason = ""
+        self.stopped = False
         self.permits_messages = 0
         self.permits_bytes: int | None = None
         self.unacked = 0
@@ -155,6 +156,7 @@ class Session:
 
     def stop(self) -> None:
         """Take back its permits and what waits to be sent to it."""
+        self.stopped = True
         self.permits_messages = 0
         self._outbox = deque(outgoing for outgoing in self._outbox if not isinstance(outgoing, Handout))
         self._outbox_bytes = 0

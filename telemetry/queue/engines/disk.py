@@ -72,13 +72,13 @@ class DiskEngine(LocalEngine):
         Raises:
             DataDirectoryError: if the directory cannot be used, is in use, or was written by a later version.
         """
-        self._lock = DataDirectoryLock(self._directory)
+        lock = DataDirectoryLock(self._directory)
         try:
-            await asyncio.to_thread(self._recover)
+            self._disk_log = await asyncio.to_thread(self._recover)
         except BaseException:
-            self._lock.close()
+            lock.close()
             raise
-        assert self._disk_log is not None
+        self._lock = lock
         self._disk_log.start()
         await super().start()
 
@@ -113,19 +113,23 @@ class DiskEngine(LocalEngine):
 
     # Recovery, in a thread, before anything else is called
 
-    def _recover(self) -> None:
+    def _recover(self) -> DiskLog:
         self._catalogue = SqliteCatalogue(self._directory / "catalogue.sqlite", self.failed)
-        quarantine = Quarantine(self._directory / "quarantine")
-        self._disk_log = DiskLog(
+        log = DiskLog(
             self._directory / "log",
-            quarantine,
+            Quarantine(self._directory / "quarantine"),
             self,
             self._fsync,
             segment_bytes=self._segment_bytes,
             cache_bytes=self._cache_bytes,
         )
-        self._logs = {Storage.DISK: self._disk_log, Storage.MEMORY: MemoryLog(self)}
-        restoring = Restoring(self._core, self._catalogue.load())
-        self._disk_log.recover(restoring.take)
-        restoring.finish()
-        sync_directory(self._directory)
+        self._logs = {Storage.DISK: log, Storage.MEMORY: MemoryLog(self)}
+        try:
+            restoring = Restoring(self._core, self._catalogue.load())
+            log.recover(restoring.take)
+            restoring.finish()
+            sync_directory(self._directory)
+        except BaseException:
+            self._catalogue.close()
+            raise
+        return log

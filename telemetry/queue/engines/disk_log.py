@@ -277,6 +277,7 @@ class DiskLog:
         if self._writer is None or self._writer.base != base:
             self._roll(base, pending[at].append.placed.entry)
         assert self._writer is not None
+        assert self._writer.end == pending[at].append.placed.entry.position
         buffers: list[bytes] = []
         while at < len(pending) and pending[at].base == base:
             placed = pending[at].append.placed
@@ -301,8 +302,9 @@ class DiskLog:
         room = max(self._segment_bytes, SEGMENT_HEADER_BYTES + record_length(first.size, PRODUCER_BYTES_MAX))
         if self._writer is not None:
             before, self._writer = self._writer, None
+            end = before.end  # not the seal's, which the next segment's position knows nothing of
             self._sync(before.seal)
-            self._durable = before.end
+            self._durable = end
         self._writer = SegmentWriter(self._directory, base, room)
 
     def _sync_if_due(self) -> None:

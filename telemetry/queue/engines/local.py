@@ -210,6 +210,11 @@ class LocalEngine:
         self._settle()
         return outgoing
 
+    def put_back(self, session: Session, outgoing: Sequence[Outgoing]) -> None:
+        """What was taken was not sent."""
+        self._core.put_back(session, outgoing, self._clock())
+        self._settle()
+
     async def load(self, session: Session, outgoing: Sequence[Outgoing]) -> list[SubscriptionEvent]:
         """Fetch the bytes of handouts. One whose batch is gone is left out, and its permits return."""
         handouts = [one for one in outgoing if isinstance(one, Handout)]

@@ -83,6 +83,7 @@ class SqliteCatalogue:
         Raises:
             DataDirectoryError: if it cannot be used, or was written by a later version.
         """
+        self._path = path
         self._failed = failed
         self._changes: dict[_Key, _Change] = {}
         try:
@@ -95,11 +96,26 @@ class SqliteCatalogue:
         except sqlite3.Error as error:
             raise DataDirectoryError(f"{path} cannot be used: {error}") from None
         if version not in (0, SCHEMA_VERSION):
+            self.close()
             raise DataDirectoryError(f"{path} has version {version}; this program reads {SCHEMA_VERSION}")
         self._commit = GroupCommit("queue-catalogue", self._gather, self._write, self._finish)
 
     def load(self) -> Kept:
-        """Read everything."""
+        """Read everything.
+
+        Raises:
+            DataDirectoryError: if the database is damaged.
+        """
+        try:
+            return self._load()
+        except sqlite3.Error as error:
+            raise DataDirectoryError(f"{self._path} cannot be read: {error}") from None
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def _load(self) -> Kept:
         execute = self._connection.execute
         kept = Kept()
         for topic_id, _, config, created_us in execute("SELECT topic_id, name, config, created_us FROM topics"):
@@ -210,7 +226,7 @@ class SqliteCatalogue:
         if self._changes:
             self._commit.request()
         await self._commit.close()
-        self._connection.close()
+        self.close()
 
     def _put(self, key: _Key, statements: Callable[[], list[_Statement]]) -> None:
         # Taken out first, so that changes happen in the order in which they were last asked for.

@@ -15,6 +15,7 @@ class SessionHost(Protocol):
 
     def add_permits(self, session: Session, messages: int, size: int) -> None: ...
     def take(self, session: Session) -> list[Outgoing]: ...
+    def put_back(self, session: Session, outgoing: Sequence[Outgoing]) -> None: ...
     async def load(self, session: Session, outgoing: Sequence[Outgoing]) -> list[SubscriptionEvent]: ...
     def stop_delivering(self, session: Session) -> None: ...
     def close_session(self, session: Session, *, drained: bool) -> None: ...
@@ -51,10 +52,11 @@ class LocalSubscription:
                 try:
                     events = await self._host.load(self._session, outgoing)
                 except asyncio.CancelledError:
-                    self._session.put_back(outgoing)
+                    self._host.put_back(self._session, outgoing)
                     raise
                 finally:
                     self._loading = False
+                    self.wake()
                     self.wake()  # this may have been the last that somebody waits for as exhausted
                 if events:
                     return events

@@ -117,6 +117,20 @@ async def test_what_comes_while_the_disk_is_busy_goes_together_the_next_time(ope
     assert await fsyncs(engine) - before == 2
 
 
+async def test_a_duplicate_waits_for_its_original(open_engine: Open, disk: Disk) -> None:
+    engine = await open_engine()
+    await engine.publish(batch(0))
+    disk.let_sync.clear()
+    original = asyncio.ensure_future(engine.publish(batch(1)))
+    await asyncio.sleep(0.05)
+    duplicate = asyncio.ensure_future(engine.publish(batch(1)))
+    await asyncio.sleep(0.05)
+    assert not duplicate.done()
+    disk.let_sync.set()
+    assert await duplicate == Receipt(0, 1, duplicate=True)
+    assert await original == Receipt(0, 1)
+
+
 async def test_an_interval_syncs_what_nothing_follows(open_engine: Open) -> None:
     engine = await open_engine(fsync=FsyncPolicy(0.05))
     await engine.publish(batch(0))
@@ -151,15 +165,19 @@ async def test_a_full_disk_refuses_without_damage_and_goes_on_later(open_engine:
 
 
 @pytest.mark.parametrize("room", [0, 1, 100, 250, 400])
-async def test_a_write_that_runs_out_of_room_leaves_nothing_behind(open_engine: Open, disk: Disk, room: int) -> None:
-    engine = await open_engine()
+async def test_a_write_that_runs_out_of_room_leaves_nothing_behind(
+    open_engine: Open, crash: Callable[[], Path], disk: Disk, room: int
+) -> None:
+    engine = await open_engine(cache_bytes=0)
     await engine.publish(batch(0))
     disk.write_error_after = room
     results = await asyncio.gather(*(engine.publish(batch(number)) for number in range(1, 9)), return_exceptions=True)
     assert all(isinstance(one, FullError) for one in results), results
     disk.write_error_after = None
+    assert await count_stored(await open_engine(crash())) == 1
     for number in range(1, 9):
         assert await engine.publish(batch(number)) == Receipt(0, number)
+    assert await count_stored(engine) == 9
     await engine.stop()
     engine = await open_engine()
     assert await count_stored(engine) == 9

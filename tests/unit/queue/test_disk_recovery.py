@@ -175,6 +175,21 @@ async def test_a_tail_torn_at_any_byte_is_cut(open_engine: Open, crash: Crash, r
     assert await stored(await open_engine(copy)) == ["first", "second"]
 
 
+async def test_a_first_record_of_a_segment_that_is_torn_may_be_sent_again(open_engine: Open, crash: Crash) -> None:
+    engine = await open_engine(segment_bytes=1024)
+    await publish(engine, "x" * 700, sequence=0)
+    await publish(engine, "y" * 700, sequence=1)
+    copy = crash()
+    *_, last = sorted((copy / "log").iterdir())
+    data = bytearray(last.read_bytes())
+    data[data.index(b"yyy")] = 0
+    last.write_bytes(bytes(data))
+    again = await open_engine(copy)
+    assert await stored(again) == ["x" * 700]
+    assert (await log_stats(again))[0] == 0
+    assert await publish(again, "y" * 700, sequence=1) == Receipt(0, 1)
+
+
 async def test_no_flipped_byte_is_ever_served(open_engine: Open, tmp_path: Path) -> None:
     engine = await open_engine()
     for number, data in enumerate(("first", "second", "third")):
@@ -249,8 +264,11 @@ async def test_room_is_reclaimed_and_nothing_is_forgotten_with_it(open_engine: O
     assert len(list((tmp_path / "queue" / "log").iterdir())) > 5
     deliveries = await receive(engine, 20)
     await engine.ack([AckEntry(one.delivery_id, Outcome.ACK) for one in deliveries])
+    for _ in range(5):
+        await publish(engine, "y" * 1000, topic="other")
+    await engine.purge_topic("other", None, None)
     async with asyncio.timeout(10):
-        while len(list((tmp_path / "queue" / "log").iterdir())) > 1:
+        while any(b"x" * 1000 in path.read_bytes() for path in (tmp_path / "queue" / "log").iterdir()):
             await asyncio.sleep(0.05)
     await engine.stop()
     engine = await open_engine()
@@ -337,6 +355,13 @@ async def test_a_later_format_is_refused_by_name(open_engine: Open, tmp_path: Pa
         connection.execute("PRAGMA user_version = 9")
     connection.close()
     with pytest.raises(DataDirectoryError, match=r"catalogue.sqlite has version 9"):
+        await open_engine()
+
+
+async def test_a_catalogue_that_is_no_database_is_refused_by_name(open_engine: Open, tmp_path: Path) -> None:
+    (tmp_path / "queue").mkdir()
+    (tmp_path / "queue" / "catalogue.sqlite").write_bytes(b"nonsense" * 1000)
+    with pytest.raises(DataDirectoryError, match=r"catalogue.sqlite cannot be used"):
         await open_engine()
 
 
