@@ -76,6 +76,7 @@ check: $(VENV)/.dev ## Verify style, types, import contracts, stubs and protos; 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_stubs.py --check
+	$(BIN)/python scripts/generate_docs.py --check
 	$(BIN)/python scripts/lint_protos.py
 	$(BIN)/python scripts/npm.py --prefix web ci --no-audit --no-fund --loglevel=error
 	$(BIN)/python scripts/npm.py --prefix web run check --silent
@@ -88,6 +89,10 @@ lint: $(VENV)/.dev ## Mend what can be mended: format, sort imports, simple fixe
 .PHONY: protos
 protos: $(VENV)/.dev ## Generate the stubs from protos/
 	$(BIN)/python scripts/generate_stubs.py
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Generate the parts of docs/ that come from the code
+	$(BIN)/python scripts/generate_docs.py
 
 .PHONY: coverage
 coverage: $(VENV)/.dev $(PAGE) ## Run the Python tests and report coverage in htmlcov/

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class QueryServiceStub(object):
-    """QueryService answers from one collector's store. Every answer says how complete it is.
+    """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
     """
 
     def __init__(self, channel):
@@ -68,7 +69,8 @@ class QueryServiceStub(object):
 
 
 class QueryServiceServicer(object):
-    """QueryService answers from one collector's store. Every answer says how complete it is.
+    """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
     """
 
     def ListGpus(self, request, context):
@@ -156,7 +158,8 @@ def add_QueryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class QueryService(object):
-    """QueryService answers from one collector's store. Every answer says how complete it is.
+    """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QueryServiceStub:
-    """QueryService answers from one collector's store. Every answer says how complete it is."""
+    """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -50,7 +52,9 @@ class QueryServiceStub:
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
-    """QueryService answers from one collector's store. Every answer says how complete it is."""
+    """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListGpus: _aio.UnaryUnaryMultiCallable[_query_pb2.ListGpusRequest, _query_pb2.ListGpusResponse]  # type: ignore[assignment]
@@ -69,7 +73,9 @@ class QueryServiceAsyncStub(QueryServiceStub):
     """GetStats returns the collector's counters."""
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """QueryService answers from one collector's store. Every answer says how complete it is."""
+    """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    """
 
     @_abc_1.abstractmethod
     def ListGpus(

@@ -74,7 +74,8 @@ class QueueServiceServicer(object):
         ends, what it had not settled returns to the group at once.
         Errors that end the stream: INVALID_ARGUMENT (a field, named in the details), FAILED_PRECONDITION (the group
         exists with other settings; the field is named), NOT_FOUND (an exact topic that does not exist and may not be
-        created), RESOURCE_EXHAUSTED (too many groups or members), UNAVAILABLE (the server is draining).
+        created), RESOURCE_EXHAUSTED (too many groups or members), ABORTED (another member took the name, the group was moved
+        by force, or the group or a topic was deleted), UNAVAILABLE (the server is draining).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,8 @@ class QueueServiceStub:
     ends, what it had not settled returns to the group at once.
     Errors that end the stream: INVALID_ARGUMENT (a field, named in the details), FAILED_PRECONDITION (the group
     exists with other settings; the field is named), NOT_FOUND (an exact topic that does not exist and may not be
-    created), RESOURCE_EXHAUSTED (too many groups or members), UNAVAILABLE (the server is draining).
+    created), RESOURCE_EXHAUSTED (too many groups or members), ABORTED (another member took the name, the group was moved
+    by force, or the group or a topic was deleted), UNAVAILABLE (the server is draining).
     """
     Ack: _grpc.StreamStreamMultiCallable[_queue_pb2.AckRequest, _queue_pb2.AckResponse]
     """Ack settles deliveries. It is a stream of its own so that another connection, or another process that was
@@ -73,7 +74,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     ends, what it had not settled returns to the group at once.
     Errors that end the stream: INVALID_ARGUMENT (a field, named in the details), FAILED_PRECONDITION (the group
     exists with other settings; the field is named), NOT_FOUND (an exact topic that does not exist and may not be
-    created), RESOURCE_EXHAUSTED (too many groups or members), UNAVAILABLE (the server is draining).
+    created), RESOURCE_EXHAUSTED (too many groups or members), ABORTED (another member took the name, the group was moved
+    by force, or the group or a topic was deleted), UNAVAILABLE (the server is draining).
     """
     Ack: _aio.StreamStreamMultiCallable[_queue_pb2.AckRequest, _queue_pb2.AckResponse]  # type: ignore[assignment]
     """Ack settles deliveries. It is a stream of its own so that another connection, or another process that was
@@ -108,7 +110,8 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         ends, what it had not settled returns to the group at once.
         Errors that end the stream: INVALID_ARGUMENT (a field, named in the details), FAILED_PRECONDITION (the group
         exists with other settings; the field is named), NOT_FOUND (an exact topic that does not exist and may not be
-        created), RESOURCE_EXHAUSTED (too many groups or members), UNAVAILABLE (the server is draining).
+        created), RESOURCE_EXHAUSTED (too many groups or members), ABORTED (another member took the name, the group was moved
+        by force, or the group or a topic was deleted), UNAVAILABLE (the server is draining).
         """
 
     @_abc_1.abstractmethod

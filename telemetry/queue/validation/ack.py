@@ -9,8 +9,11 @@ from telemetry.queue.validation.fields import NAME_BYTES_MAX, duration_s, invali
 from telemetry.v1 import queue_pb2
 
 ACK_ENTRIES_MAX: Final = 10_000
+"""Most entries of one ack request."""
 DELIVERY_ID_BYTES_MAX: Final = 64
+"""Longest delivery id."""
 REASON_BYTES_MAX: Final = 1024
+"""Longest reason given with a NACK or TERMINATE."""
 
 _OUTCOMES: Final = {
     queue_pb2.ACK_OUTCOME_ACK: Outcome.ACK,

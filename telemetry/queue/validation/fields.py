@@ -17,6 +17,7 @@ from telemetry.v1 import queue_pb2
 NAME_BYTES_MAX: Final = 128
 """Longest request id, group, member and producer id."""
 ORDERING_KEY_BYTES_MAX: Final = 1024
+"""Longest ordering key."""
 
 _TIMESTAMP_SECONDS: Final = range(-62_135_596_800, 253_402_300_800)  # the years 1 to 9999, as the type's own rules say
 

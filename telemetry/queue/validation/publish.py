@@ -12,8 +12,11 @@ from telemetry.queue.wire_pb2 import PublishRequest
 from telemetry.v1 import queue_pb2
 
 ATTRIBUTES_MAX: Final = 100
+"""Most attributes of a message."""
 ATTRIBUTE_NAME_BYTES_MAX: Final = 256
+"""Longest name of an attribute."""
 ATTRIBUTE_VALUE_BYTES_MAX: Final = 4096
+"""Longest value of an attribute."""
 
 
 def publish_batch(request: PublishRequest) -> PublishBatch:

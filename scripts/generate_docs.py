@@ -1,0 +1,117 @@
+"""Write the parts of docs/queue.md that come from the code, or with --check say that they are stale.
+
+A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``: the table of limits, from constants and the
+texts below them, and the diagram of a delivery's life, from the core's state table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from telemetry.queue.core.delivery import SETTLED, TABLE, State
+
+PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "queue.md"
+LIMIT_MODULES: Final = (
+    "telemetry.queue.core.types",
+    "telemetry.queue.core.names",
+    "telemetry.queue.core.settings",
+    "telemetry.queue.core.producers",
+    "telemetry.queue.core.sessions",
+    "telemetry.queue.validation.fields",
+    "telemetry.queue.validation.publish",
+    "telemetry.queue.validation.subscribe",
+    "telemetry.queue.validation.ack",
+    "telemetry.queue.services.pipeline",
+    "telemetry.queue.engines.disk_log",
+)
+"""Where the queue's limits are constants named ``…_MAX`` or ``…_MIN``."""
+
+
+def limits() -> Iterator[str]:
+    """The rows of a table: what is bounded, and by what."""
+    yield "| limit | value | |"
+    yield "| --- | --- | --- |"
+    for name in LIMIT_MODULES:
+        module = import_module(name)
+        assert module.__file__ is not None
+        body = ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
+        for statement, after in pairwise(body):
+            if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+                continue
+            constant = statement.target.id
+            if constant.startswith("_") or not re.search(r"_(MAX|MIN)$", constant):
+                continue
+            text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+            value = readable(constant, getattr(module, constant))
+            yield f"| `{constant}` | {value} | {' '.join(str(text).replace('``', '`').split())} |"
+
+
+def readable(constant: str, value: float) -> str:
+    """A number with the unit that its name ends in."""
+    if "_BYTES_" in constant:
+        for size, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+            if value >= size and value % size == 0:
+                return f"{value / size:.0f} {unit}"
+        return f"{value:,.0f} bytes"
+    seconds = value / 1e6 if "_US_" in constant else value
+    if "_S_" in constant or "_US_" in constant:
+        for length, unit in ((86_400, "days"), (3600, "h")):
+            if seconds >= length and seconds % length == 0:
+                return f"{seconds / length:.0f} {unit}"
+        return f"{seconds:g} s"
+    return f"{value:,.0f}"
+
+
+def delivery() -> Iterator[str]:
+    """The state table of the core as a diagram."""
+    yield "```mermaid"
+    yield "stateDiagram-v2"
+    yield f"    [*] --> {State.READY.name}"
+    for state, moves in TABLE.items():
+        by_target: dict[State, list[str]] = {}
+        for event, target in moves.items():
+            by_target.setdefault(target, []).append(event.value)
+        for target, events in by_target.items():
+            yield f"    {state.name} --> {target.name}: {', '.join(events)}"
+    for state in TABLE:
+        if state in SETTLED:
+            yield f"    {state.name} --> [*]"
+    yield "```"
+
+
+PARTS: Final = {"limits": limits, "delivery": delivery}
+
+
+def generated(page: str) -> str:
+    """The page with its generated parts made again."""
+    for name, part in PARTS.items():
+        begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
+        before, rest = page.split(begin, 1)
+        _, after = rest.split(end, 1)
+        page = before + begin + "\n".join(part()) + "\n" + end + after
+    return page
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare with what is committed; write nothing")
+    page = PAGE.read_text(encoding="utf-8")
+    fresh = generated(page)
+    if not parser.parse_args().check:
+        PAGE.write_text(fresh, encoding="utf-8")
+    elif fresh != page:
+        print("docs/queue.md is stale; run `make docs`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
