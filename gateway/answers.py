@@ -8,7 +8,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.shapes import Json
+from telemetry.queue.shapes import Json
 from telemetry.runtime.http import JsonResponse
 
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.shapes import Json, instant
 from gateway.upstreams import HEALTH_DEADLINE_S, CollectorClient, QueueClient, UpstreamError
 from telemetry import __version__
+from telemetry.queue.shapes import Json, instant
 from telemetry.v1 import query_pb2, queue_admin_pb2
 
 ANSWER_BYTES_MAX: Final = 1 << 20

@@ -33,6 +33,7 @@ from gateway.parameters import (
     Step,
 )
 from gateway.problems import ParameterError
+from telemetry.queue.shapes import Json, seconds
 from telemetry.runtime.http import JsonResponse
 from telemetry.v1 import query_pb2
 
@@ -75,7 +76,7 @@ async def list_gpus(
     return unless_known(request, gpu_page(await backends.collector.list_gpus(wanted)))
 
 
-def gpu_page(page: query_pb2.ListGpusResponse) -> shapes.Json:
+def gpu_page(page: query_pb2.ListGpusResponse) -> Json:
     """A page of GPUs as it is answered."""
     return {
         "gpus": [shapes.gpu(each) for each in page.gpus],
@@ -171,7 +172,7 @@ async def query_gpu_series(
     return JsonResponse(
         {
             "gpu": found.gpu,
-            "step_s": shapes.seconds(answer, "step") or 0.0,
+            "step_s": seconds(answer, "step") or 0.0,
             "timestamps": [time_us / 1e6 for time_us in answer.timestamps_us],
             "columns": shapes.columns(series.columns),
             "completeness": shapes.completeness(answer.completeness),

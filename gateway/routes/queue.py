@@ -9,10 +9,11 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from gateway import schemas, shapes
+from gateway import schemas
 from gateway.backends import BackendsDependency
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import PAGE_SIZE_DEFAULT, PageSize, PageToken
+from telemetry.queue import shapes
 from telemetry.runtime.http import JsonResponse
 from telemetry.v1 import queue_admin_pb2
 

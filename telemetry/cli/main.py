@@ -9,14 +9,25 @@ import click
 
 from telemetry import __version__
 
-SUBCOMMANDS: Final = {
+PROCESSES: Final = {
     "up": "Start the whole pipeline on this machine and watch over it.",
     "queue": "Run the message queue.",
     "streamer": "Read GPU telemetry from files and publish it.",
     "collector": "Store what the queue delivers and answer queries.",
     "gateway": "Serve the REST API and the dashboard.",
 }
-"""Each is in telemetry/cli/<name>.py under its own name. The text is here so that --help need not load them."""
+ON_THE_QUEUE: Final = {
+    "topics": "List, show, create, update, purge and delete topics.",
+    "groups": "List, show and delete subscription groups.",
+    "publish": "Publish arguments, files or lines of standard input.",
+    "tail": "Show messages as they are published.",
+    "browse": "Read messages where they lie, without consuming them.",
+    "seek": "Move a group back or forward.",
+    "dead-letters": "List, replay and discard what groups gave up.",
+}
+SUBCOMMANDS: Final = {**PROCESSES, **ON_THE_QUEUE}
+"""Each is in telemetry/cli/<name>.py under its own name, with _ for -. The text is here so that --help need not load
+them."""
 
 
 class LazyGroup(click.Group):
@@ -28,13 +39,15 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in SUBCOMMANDS:
             return None
-        command = getattr(import_module(f"telemetry.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"telemetry.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(SUBCOMMANDS.items()))
+        for title, commands in (("Processes", PROCESSES), ("Commands on the queue", ON_THE_QUEUE)):
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

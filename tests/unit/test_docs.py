@@ -3,33 +3,57 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 
-from telemetry.cli.main import SUBCOMMANDS
+from telemetry.cli.main import ON_THE_QUEUE, SUBCOMMANDS
 from telemetry.v1 import query_pb2, queue_admin_pb2, queue_pb2
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMPONENTS = (DOCS / "components.md").read_text(encoding="utf-8")
 
 
+def section(title: str) -> str:
+    """The part of components.md under a heading."""
+    return COMPONENTS.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def commands_in(command: click.Command) -> Iterator[click.Command]:
+    """A command, and those within it."""
+    yield command
+    if isinstance(command, click.Group):
+        for nested in command.commands.values():
+            yield from commands_in(nested)
+
+
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_flag_is_in_components_md(name: str) -> None:
-    command = getattr(import_module(f"telemetry.cli.{name}"), name)
+    module = name.replace("-", "_")
+    command = getattr(import_module(f"telemetry.cli.{module}"), module)
     assert isinstance(command, click.Command)
-    section = COMPONENTS.split(f"\n## `telemetry {name}`", 1)[1].split("\n## `", 1)[0]
-    common = COMPONENTS.split("\n## Settings", 1)[1].split("\n## `", 1)[0]
+    own = section(f"`telemetry {name}`")
+    common = section("Commands on the queue" if name in ON_THE_QUEUE else "Settings")
     missing = [
-        flag
-        for option in command.params
+        (each.name, flag)
+        for each in commands_in(command)
+        for option in each.params
         if isinstance(option, click.Option)
         for flag in (*option.opts, *option.secondary_opts)
-        if f"`{flag}" not in section and f"`{flag}" not in common
+        if f"`{flag}" not in own and f"`{flag}" not in common
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ON_THE_QUEUE)
+def test_every_command_within_a_command_is_in_components_md(name: str) -> None:
+    module = name.replace("-", "_")
+    _, *nested = commands_in(getattr(import_module(f"telemetry.cli.{module}"), module))
+    own = section(f"`telemetry {name}`")
+    assert [each.name for each in nested if f"`{name} {each.name}" not in own] == []
 
 
 @pytest.mark.parametrize("file", [queue_pb2, queue_admin_pb2, query_pb2], ids=lambda file: str(file.__name__))
