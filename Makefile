@@ -102,6 +102,10 @@ coverage: $(VENV)/.dev $(PAGE) ## Run the Python tests and report coverage in ht
 bench: $(VENV)/.runtime $(VENV)/.dev ## Measure the way from CSV to stored and queryable
 	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
 
+.PHONY: bench-queue
+bench-queue: $(VENV)/.runtime $(VENV)/.dev ## Measure the queue next to Redis Streams and NATS JetStream
+	@$(BIN)/python -m benchmarks.queue $(ARGS)
+
 # --- deploy ---------------------------------------------------------------------------------------
 
 .PHONY: docker-build

@@ -22,7 +22,7 @@ def main() -> None:
     project = "pyproject.toml"
     dev = str(out / "dev.txt")
     for name, arguments in {
-        "dev.txt": [project, "--group", "dev", "--group", "build"],
+        "dev.txt": [project, "--group", "dev", "--group", "bench", "--group", "build"],
         "runtime.txt": [project, "--group", "build", "--constraint", dev],
         "node.txt": ["--group", "node"],
     }.items():

@@ -56,9 +56,7 @@ class Accumulator:
             is_idle: whether nothing of a topic's partition is on its way.
         """
         due = [
-            place
-            for place, batch in self._open.items()
-            if batch.opened_at + self._linger_s <= now or is_idle(*place)
+            place for place, batch in self._open.items() if batch.opened_at + self._linger_s <= now or is_idle(*place)
         ]
         return [self._close(place) for place in due]
 

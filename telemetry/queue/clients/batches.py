@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from telemetry.queue.clients.errors import QueueClientError
 from telemetry.queue.core.types import Receipt
@@ -20,23 +21,32 @@ MESSAGE_OVERHEAD_BYTES: Final = 24
 """What a message is counted with beyond its data, key and attributes."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingMessage:
+NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class OutgoingMessage(NamedTuple):
     """One message to publish."""
 
     data: bytes
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = NO_ATTRIBUTES
     ordering_key: str | None = None
 
     @property
     def size(self) -> int:
         """What it counts against windows and batches, in bytes."""
-        attributes = sum(len(name) + len(value) for name, value in self.attributes.items())
-        return len(self.data) + attributes + len(self.ordering_key or "") + MESSAGE_OVERHEAD_BYTES
+        size = len(self.data) + len(self.ordering_key or "") + MESSAGE_OVERHEAD_BYTES
+        if self.attributes:
+            size += sum(len(name) + len(value) for name, value in self.attributes.items())
+        return size
 
     def add_to(self, batch: queue_pb2.MessageBatch) -> None:
         """Append it to a batch."""
-        batch.messages.add(data=self.data, attributes=self.attributes, ordering_key=self.ordering_key or "")
+        message = batch.messages.add(data=self.data)
+        # Asked first, because setting nothing takes longer than all the rest.
+        if self.attributes:
+            message.attributes.update(self.attributes)
+        if self.ordering_key:
+            message.ordering_key = self.ordering_key
 
 
 @dataclass(slots=True, eq=False)

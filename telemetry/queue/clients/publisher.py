@@ -12,7 +12,7 @@ from typing import Final
 import grpc
 
 from telemetry.queue.clients.accumulator import Accumulator
-from telemetry.queue.clients.batches import Batch, DoneCallback, OutgoingMessage
+from telemetry.queue.clients.batches import NO_ATTRIBUTES, Batch, DoneCallback, OutgoingMessage
 from telemetry.queue.clients.errors import (
     ClientClosedError,
     DeliveryTimeoutError,
@@ -60,7 +60,8 @@ class Publisher:
             producer_epoch: which incarnation of ``producer_id`` this is. ``None`` means one newer than the newest that
                 the queue knows, for each topic. With the queue's own epoch, sequences go on where it stopped. After
                 a refusal a partition goes on in the next epoch, unless the caller counts sequences.
-            linger_s: how long a message waits for company, in seconds.
+            linger_s: how long a message waits for company, in seconds, while earlier ones of its partition are not
+                confirmed. When there are none, it goes at once.
             batch_messages: the most messages in one request, 1 to 65536.
             batch_bytes: the most bytes in one request; a larger message travels alone. At most 8 MiB.
             window_bytes: the most bytes accepted and not yet confirmed; more must wait.
@@ -126,7 +127,7 @@ class Publisher:
         Raises:
             QueueClientError: if it was not accepted; ``on_done`` is not called then.
         """
-        message = OutgoingMessage(data, attributes or {}, ordering_key)
+        message = OutgoingMessage(data, attributes or NO_ATTRIBUTES, ordering_key)
         size = message.size
         if size > BATCH_BYTES_MAX:
             raise InvalidRequestError(f"a message of {size} bytes is larger than {BATCH_BYTES_MAX}", field="data")

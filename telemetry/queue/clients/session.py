@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 ACK_LINGER_S: Final = 0.005
 """How long outcomes gather while a request is unanswered."""
-PERMIT_LINGER_S: Final = 0.005
-"""How long permits gather."""
+PERMIT_LINGER_S: Final = 1.0
+"""How long permits gather, unless so many come back that the queue should know at once."""
 ANSWER_S_MAX: Final = 60.0
 """How long the queue may take to answer acks before the session is given up."""
 
@@ -64,6 +64,7 @@ class Session:
         self._unsettled: dict[str, ReceivedDelivery] = {}
         self._leaving = self._drained = False
         self._ack_work, self._permit_work, self._lease_work, self._progress = (asyncio.Event() for _ in range(4))
+        self._permits_urgent = asyncio.Event()
         self._now = asyncio.get_running_loop().time
 
     async def run(self, on_started: Callable[[queue_pb2.SubscribeStarted], None], on_event: Callable[[], None]) -> None:
@@ -184,6 +185,8 @@ class Session:
     def _give_back(self, delivery: ReceivedDelivery) -> None:
         self._permits.give_back(len(delivery.messages), delivery.batch_bytes)
         self._permit_work.set()
+        if self._permits.urgent:
+            self._permits_urgent.set()
 
     async def _give_permits(
         self, call: grpc.aio.StreamStreamCall[queue_pb2.SubscribeRequest, wire_pb2.SubscribeResponse]
@@ -192,8 +195,9 @@ class Session:
         while True:
             await self._permit_work.wait()
             self._permit_work.clear()
+            self._permits_urgent.clear()
             if not self._permits.urgent:
-                await asyncio.sleep(PERMIT_LINGER_S)
+                await wait_until(self._permits_urgent, self._now() + PERMIT_LINGER_S)
             while self._permits.waiting:
                 await call.write(queue_pb2.SubscribeRequest(flow=self._permits.take()))
 

@@ -15,6 +15,10 @@ def data_of(batch: Batch) -> list[bytes]:
     return [message.data for message in queue_pb2.MessageBatch.FromString(batch.encoded).messages]
 
 
+def never_idle(topic: str, partition: int) -> bool:
+    return False
+
+
 def add(
     accumulator: Accumulator, data: bytes, key: str | None = None, *, partitions: int = 1, now: float = 0.0
 ) -> Sequence[Batch]:
@@ -49,10 +53,19 @@ def test_a_batch_closes_when_it_has_lingered() -> None:
     add(accumulator, b"a", now=10.0)
     add(accumulator, b"b", now=10.4)
     assert accumulator.next_due_at() == 10.5
-    assert accumulator.close_due(10.4) == []
-    (batch,) = accumulator.close_due(10.5)
+    assert accumulator.close_due(10.4, never_idle) == []
+    (batch,) = accumulator.close_due(10.5, never_idle)
     assert data_of(batch) == [b"a", b"b"]
     assert batch.accepted_at == 10.0
+
+
+def test_a_batch_closes_at_once_when_nothing_of_its_partition_is_on_its_way() -> None:
+    accumulator = Accumulator(batch_messages=100, batch_bytes=1000, linger_s=0.5)
+    add(accumulator, b"a", "gpu-0", partitions=8)
+    add(accumulator, b"b", "gpu-1", partitions=8)
+    idle = partition_of_key("gpu-1", 8)
+    (batch,) = accumulator.close_due(0.0, lambda topic, partition: (topic, partition) == ("t", idle))
+    assert data_of(batch) == [b"b"]
 
 
 def test_messages_with_a_key_go_where_the_key_says() -> None:

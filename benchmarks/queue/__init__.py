@@ -1,0 +1,1 @@
+"""The queue next to its peers, through real processes, in one run."""
