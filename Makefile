@@ -69,6 +69,10 @@ test: $(VENV)/.dev $(PAGE) ## Run all tests
 soak: $(VENV)/.dev $(PAGE) ## Run the same tests in longer rounds
 	@TELEMETRY_TEST_ROUNDS=20 $(BIN)/python -m pytest --timeout=3600 -m "not once" $(ARGS)
 
+.PHONY: simulate
+simulate: $(VENV)/.dev ## Run the queue in a simulation of all that can go wrong, for many seeds; ARGS="--seeds N"
+	@$(BIN)/python -m tests.simulation $(ARGS)
+
 .PHONY: check
 check: $(VENV)/.dev ## Verify style, types, import contracts, stubs and protos; changes nothing
 	$(BIN)/ruff check .

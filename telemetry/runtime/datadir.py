@@ -34,8 +34,12 @@ class DataDirectoryLock:
             raise DataDirectoryError(
                 f"data directory {directory} is in use by process {holder}; stop it or choose another with --data-dir"
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            self.close()
+            raise DataDirectoryError(f"data directory {directory} is not writable: {error.strerror}") from None
 
     def close(self) -> None:
         """Give the directory back. The file stays; it is the lock, not the file, that counts."""

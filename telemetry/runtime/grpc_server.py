@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final
@@ -36,6 +37,9 @@ SERVER_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.so_reuseport", 0),
+    # What a stream may have sent that nobody has read yet; with probing it grows to many MiB on a fast network.
+    ("grpc.http2.lookahead_bytes", 1 << 20),
+    ("grpc.http2.bdp_probe", 0),
     # Dead peers are found within a minute; clients may ping as often as every 10 s, on idle connections too.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -52,7 +56,8 @@ CHANNEL_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.http2.max_pings_without_data", 0),
     # A server that comes back is found within a second or two instead of gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # The time that an attempt has, whatever its name says: one that is busy may need longer than the first backoff.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 """What every client of ours opens its channel with."""
@@ -136,6 +141,16 @@ class _CallInterceptor(AsyncServerInterceptor):
     def __init__(self, services: Sequence[str]) -> None:
         self.refused_services = frozenset(services)
 
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        async def found(details: Any) -> Any:
+            handler = await continuation(details)
+            if handler is None or handler.request_streaming:
+                return handler
+            # gRPC parses a single request before it calls anything of ours, and would answer UNKNOWN with a traceback.
+            return handler._replace(request_deserializer=partial(_parsed, handler.request_deserializer))
+
+        return await super().intercept_service(found, handler_call_details)  # type: ignore[no-untyped-call]
+
     async def intercept(
         self,
         method: Callable[..., Any],
@@ -144,7 +159,13 @@ class _CallInterceptor(AsyncServerInterceptor):
         method_name: str,
     ) -> Any:
         refused = method_name.split("/")[1] in self.refused_services
-        outcome: Any = _refuse() if refused else method(request_or_iterator, context)
+        outcome: Any
+        if refused:
+            outcome = _refuse(UnavailableError("the server is still starting", retry_after_s=1.0))
+        elif isinstance(request_or_iterator, DecodeError):
+            outcome = _refuse(request_or_iterator)
+        else:
+            outcome = method(request_or_iterator, context)
         if hasattr(outcome, "__aiter__"):
             return _reported_stream(outcome, context, method_name)
         started = perf_counter()
@@ -155,8 +176,16 @@ class _CallInterceptor(AsyncServerInterceptor):
         return response
 
 
-async def _refuse() -> None:
-    raise UnavailableError("the server is still starting", retry_after_s=1.0)
+def _parsed(parse: Callable[[bytes], Any], request: bytes) -> Any:
+    """A request, or why its bytes are none."""
+    try:
+        return parse(request)
+    except DecodeError as error:
+        return error
+
+
+async def _refuse(error: Exception) -> None:
+    raise error
 
 
 async def _reported_stream(
@@ -191,6 +220,10 @@ class _Reported:
             )
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             self._count("CANCELLED")
+        elif isinstance(error, grpc.aio.InternalError):
+            # The client broke the stream off while an answer was being written.
+            self._count("CANCELLED")
+            raise asyncio.CancelledError from error
         elif isinstance(error, grpc.aio.AbortError):
             code = self._context.code()
             self._count(code.name if code else "UNKNOWN")

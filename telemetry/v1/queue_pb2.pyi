@@ -219,13 +219,14 @@ class PublishRequest(_message.Message):
     """
     producer_epoch: _builtins.int
     """Optional. The producer's incarnation. A request with an epoch older than the newest the partition has seen is
-    refused with FAILED_PRECONDITION. The first request of a newer epoch may start at any sequence. Ignored
-    without `producer_id`.
+    refused with FAILED_PRECONDITION. The first request of a newer epoch may start at any sequence. At most
+    2^63 - 1. Ignored without `producer_id`.
     """
     first_sequence: _builtins.int
     """Optional. The sequence number of the batch's first message; the others follow densely. Counted for each
     producer, topic and partition. Next to the last one stored: the batch is stored. At or below it: answered with
-    `duplicate`, nothing is stored. A gap: FAILED_PRECONDITION. Ignored without `producer_id`.
+    `duplicate`, nothing is stored. A gap: FAILED_PRECONDITION. The batch's last one is at most
+    2^63 - 1. Ignored without `producer_id`.
     """
     @_builtins.property
     def batch(self) -> Global___MessageBatch:

@@ -43,7 +43,7 @@ class Cursor:
     ) -> None:
         self.group = group
         self.partition = partition
-        self.pieces: set[Piece] = set()
+        self.pieces: dict[Piece, None] = {}
         self._in_order = group.settings.mode is Mode.ORDERED
         self._order = 0
         self._ready: _PieceHeap = []
@@ -59,7 +59,6 @@ class Cursor:
         self.next_offset = self.acked_through
         self.settled = RunSet((*settled, *self.partition.holes))
         self._advance()
-        self.next_offset = self.acked_through
 
     # What may go out
 
@@ -86,7 +85,7 @@ class Cursor:
         if part is piece:
             heappop(self._ready)
         else:
-            self.pieces.add(part)
+            self.pieces[part] = None
             self.push(piece)  # its first offset has changed
         return part
 
@@ -119,7 +118,6 @@ class Cursor:
         if offset > self.acked_through:
             self.acked_through = offset
             self._advance()
-            self.next_offset = max(self.next_offset, self.acked_through)
 
     def lag(self) -> int:
         """How many visible messages are not settled."""
@@ -144,12 +142,14 @@ class Cursor:
         piece = Piece(self, entry, runs)
         part = piece.split_head(size)
         self.next_offset = part.runs[-1][1]
-        self.pieces.add(part)
+        self.pieces[part] = None
         return part
 
     def _advance(self) -> None:
         self.acked_through = self.settled.end_of_run_at(self.acked_through)
         self.settled.discard_below(self.acked_through)
+        # What lies between was settled before a restart; nothing else says any more that it is not to go out.
+        self.next_offset = max(self.next_offset, self.acked_through)
 
     @staticmethod
     def _top(heap: _PieceHeap, state: State) -> Piece | None:

@@ -139,7 +139,7 @@ class GroupState:
         for piece in list(cursor.pieces):
             self._unlease(piece)
             self._leases.end(piece)
-            cursor.pieces.discard(piece)
+            cursor.pieces.pop(piece, None)
             piece.apply(Event.DROP)
             self.unsettled -= piece.count
 
@@ -150,7 +150,7 @@ class GroupState:
             if part is piece:
                 self._unlease(piece)
                 self._leases.end(piece)
-                cursor.pieces.discard(piece)
+                cursor.pieces.pop(piece, None)
             elif part is not None and piece.state is State.LEASED:
                 self._count_unacked(piece, -part.count)
             elif part is not None and piece.state is not State.BURYING:
@@ -212,7 +212,7 @@ class GroupState:
         piece.acked = RunSet()
         delivery_id = self._leases.issue(piece)
         self._set_deadline(piece, now.monotonic_s + self.settings.ack_wait_s)
-        session.pieces.add(piece)
+        session.pieces[piece] = None
         session.unacked += piece.count
         self.delivered.add(piece.count, now.monotonic_s)
         if piece.attempts > 1:
@@ -278,7 +278,7 @@ class GroupState:
         if part is piece:
             self._unlease(piece)
         else:
-            piece.cursor.pieces.add(part)
+            piece.cursor.pieces[part] = None
             self._count_unacked(piece, -part.count)
         return part
 
@@ -290,6 +290,7 @@ class GroupState:
             return
         self._leases.end(piece)
         piece.apply(Event.NACK)
+        self._recall(piece.cursor, piece.first_offset)
         if delay_s is None:
             steps = self.settings.backoff_s
             delay_s = steps[min(piece.attempts, len(steps)) - 1] if steps else 0.0
@@ -299,6 +300,13 @@ class GroupState:
         else:
             self._timers.set(piece, now.monotonic_s + min(delay_s, DURATION_S_MAX))
             piece.cursor.push(piece)
+
+    def _recall(self, cursor: Cursor, offset: int) -> None:
+        """ORDERED: what lies behind a message that is to come again, and was not sent yet, must not overtake it."""
+        owner = self._owners.get(cursor.partition)
+        for piece in owner.unsent() if owner is not None else ():
+            if piece.cursor is cursor and piece.first_offset > offset:
+                self._release(piece, spare_attempt=True)
 
     def _release(self, piece: Piece, *, spare_attempt: bool) -> None:
         """A piece whose member has left."""
@@ -321,16 +329,16 @@ class GroupState:
     def _unlease(self, piece: Piece) -> None:
         """Take a piece from its member, if it has one."""
         if piece.session is not None:
-            piece.session.pieces.discard(piece)
+            piece.session.pieces.pop(piece, None)
             self._count_unacked(piece, -piece.count)
             piece.session = None
         self._timers.cancel(piece)
 
     def _finish(self, piece: Piece) -> None:
         piece.cursor.settle(piece.runs)
-        piece.cursor.pieces.discard(piece)
+        piece.cursor.pieces.pop(piece, None)
         self.unsettled -= piece.count
-        self._effects.moved.add(piece.cursor)
+        self._effects.moved[piece.cursor] = None
 
     def _refile(self, piece: Piece) -> None:
         piece.cursor.push(piece)
@@ -343,7 +351,7 @@ class GroupState:
     def _count_unacked(self, piece: Piece, change: int) -> None:
         assert piece.session is not None
         piece.session.unacked += change
-        self._effects.woken.add(piece.session)
+        self._effects.woken[piece.session] = None
 
 
 def _names(partitions: Iterable[Partition]) -> tuple[TopicPartition, ...]:

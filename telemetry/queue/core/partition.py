@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from telemetry.queue.core.batches import BatchIndex, Entry
+from telemetry.queue.core.batches import BatchIndex, Block, Entry
 from telemetry.queue.core.producers import Producers, Undo
 from telemetry.queue.core.runs import RunSet
 from telemetry.queue.core.types import AtOffset, AtTime, Place, Position, PublishBatch
@@ -103,6 +103,22 @@ class Partition:
         self.end_offset = self.visible_end = entry.end_offset
         return True
 
+    def restore_block(self, block: Block) -> int:
+        """Take in batches found in the log, as :meth:`restore` does with one. Returns how many of them are needed."""
+        needed = block.at_offset(self.end_offset)
+        if needed == len(block):
+            return 0
+        if needed:
+            block = block.cut(needed, len(block))
+        self.holes.add(self.end_offset, block[0].base_offset)
+        if not block.is_dense:
+            for first, end in block.holes():
+                self.holes.add(first, end)
+        self.index.extend(block)
+        self.size_bytes += block.size
+        self.end_offset = self.visible_end = block[-1].end_offset
+        return len(block)
+
     def skip_to(self, offset: int) -> None:
         """Let the next offset be at least ``offset``; those passed over are a hole."""
         if offset > self.end_offset:
@@ -133,15 +149,12 @@ class Partition:
         """The offset below which every group has settled all; ``None`` when no group subscribes."""
         return min((cursor.acked_through for cursor in self.cursors), default=None)
 
-    def drop_through(self, offset: int) -> list[Entry]:
+    def drop_through(self, offset: int) -> list[Block]:
         """Drop what lies below ``offset``, which must be visible. Returns the batches of which nothing is left."""
-        dropped: list[Entry] = []
         if offset <= self.start_offset:
-            return dropped
-        while (entry := self.index.first()) is not None and entry.end_offset <= offset:
-            self.index.drop_first()
-            self.size_bytes -= entry.size
-            dropped.append(entry)
+            return []
+        dropped = self.index.drop_through(offset)
+        self.size_bytes -= sum(block.size for block in dropped)
         self.start_offset = offset
         self.holes.discard_below(offset)
         return dropped

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterator
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -25,6 +26,39 @@ class SentBatch(NamedTuple):
     base_offset: int
 
 
+class SentBatches:
+    """A producer's last batches, as many as are remembered: the numbers of each, one after the other in one array."""
+
+    __slots__ = ("numbers",)
+
+    def __init__(self) -> None:
+        self.numbers = array("Q")
+
+    def extend(self, numbers: Iterable[int]) -> None:
+        """Add newer batches; the oldest go."""
+        self.numbers.extend(numbers)
+        del self.numbers[: -BATCHES_REMEMBERED * _NUMBERS]
+
+    def drop_last(self) -> None:
+        """Forget the newest batch, if there is one."""
+        del self.numbers[-_NUMBERS:]
+
+    def clear(self) -> None:
+        """Forget all batches."""
+        del self.numbers[:]
+
+    def offset_of(self, sequence: int) -> int | None:
+        """The offset that a sequence was given, if that is remembered."""
+        for at in range(len(self.numbers) - _NUMBERS, -1, -_NUMBERS):
+            sent = SentBatch(*self.numbers[at : at + _NUMBERS])
+            if sent.first_sequence <= sequence < sent.first_sequence + sent.messages:
+                return sent.base_offset + sequence - sent.first_sequence
+        return None
+
+    def __len__(self) -> int:
+        return len(self.numbers) // _NUMBERS
+
+
 @dataclass(slots=True)
 class ProducerState:
     """How far one producer has come in one partition."""
@@ -32,7 +66,10 @@ class ProducerState:
     epoch: int
     last_sequence: int
     last_time_us: int
-    recent: deque[SentBatch] = field(default_factory=lambda: deque(maxlen=BATCHES_REMEMBERED))
+    recent: SentBatches = field(default_factory=SentBatches)
+
+
+_NUMBERS: Final = len(SentBatch._fields)
 
 
 class Duplicate(NamedTuple):
@@ -83,10 +120,7 @@ class Producers:
                 f"those up to {state.last_sequence} are stored and the rest are not; resend batches as they were",
                 field="first_sequence",
             )
-        for sent in reversed(state.recent):
-            if sent.first_sequence <= first_sequence < sent.first_sequence + sent.messages:
-                return Duplicate(sent.base_offset + first_sequence - sent.first_sequence)
-        return Duplicate(None)
+        return Duplicate(state.recent.offset_of(first_sequence))
 
     def store(
         self, producer_id: str, epoch: int, first_sequence: int, count: int, base_offset: int, time_us: int
@@ -103,7 +137,7 @@ class Producers:
         if epoch != state.epoch:
             state.recent.clear()
         state.epoch, state.last_sequence, state.last_time_us = epoch, first_sequence + count - 1, time_us
-        state.recent.append(SentBatch(first_sequence, count, base_offset))
+        state.recent.extend(SentBatch(first_sequence, count, base_offset))
         return undo
 
     def withdraw(self, producer_id: str, undo: Undo | None) -> None:
@@ -115,8 +149,7 @@ class Producers:
             del self._states[producer_id]
             return
         state.epoch, state.last_sequence = undo.epoch, undo.last_sequence
-        if state.recent:
-            state.recent.pop()
+        state.recent.drop_last()
 
     def restore(
         self, producer_id: str, epoch: int, last_sequence: int, time_us: int, sent: SentBatch | None = None
@@ -134,7 +167,14 @@ class Producers:
             state.last_sequence, state.last_time_us = last_sequence, time_us
             self._states.move_to_end(producer_id)
         if sent is not None:
-            state.recent.append(sent)
+            state.recent.extend(sent)
+
+    def restore_state(self, producer_id: str, known: ProducerState) -> None:
+        """Take in how far a producer had come and its last batches, unless more is known already."""
+        self.restore(producer_id, known.epoch, known.last_sequence, known.last_time_us)
+        state = self._states[producer_id]
+        if state.epoch == known.epoch:
+            state.recent.extend(known.recent.numbers)
 
     def forget_silent(self, now_us: int) -> None:
         """Forget the producers that have been silent for longer than ``SILENCE_US_MAX``."""

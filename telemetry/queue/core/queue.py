@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from telemetry.queue.core.batches import Entry
+from telemetry.queue.core.batches import Block, Entry
 from telemetry.queue.core.clock import Instant
 from telemetry.queue.core.cursor import Cursor
 from telemetry.queue.core.delivery import Piece, State
@@ -237,7 +237,7 @@ class QueueCore:
             if group is None:
                 position = options.position or Place.EARLIEST
                 group = self.adopt_group(options.group, settings_of(options), lambda one: (one.resolve(position), ()))
-                self.effects.moved.update(group.cursors.values())
+                self.effects.moved.update(dict.fromkeys(group.cursors.values()))
             session = Session(session_id, member, options.peer, options.topics, now.wall_us, self.effects, group)
             if (before := group.sessions.get(member)) is not None:
                 self.close(before, now, drained=False, reason=f"another session took the name {member}")
@@ -404,7 +404,7 @@ class QueueCore:
             group.drop(cursor)
             cursor.move(cursor.partition.resolve(position))
             group.activate(cursor)
-        self.effects.moved.update(cursors)
+        self.effects.moved.update(dict.fromkeys(cursors))
         return [position_of(cursor) for cursor in cursors]
 
     def _disconnect(self, group: GroupState, now: Instant, *, force: bool, reason: str) -> None:
@@ -423,9 +423,9 @@ class QueueCore:
         for cursor in partition.cursors:
             cursor.group.drop_range(cursor, entry.base_offset, entry.end_offset)
             cursor.settle(((entry.base_offset, entry.end_offset),))
-            self.effects.moved.add(cursor)
+            self.effects.moved[cursor] = None
             cursor.group.dispatch(now)
-        self._trim(partition, [entry])
+        self._trim(partition, [Block.of([entry])])
 
     def _drop_through(self, partition: Partition, offset: int, now: Instant) -> None:
         if offset <= partition.start_offset:
@@ -435,12 +435,12 @@ class QueueCore:
             if cursor.acked_through < offset:
                 cursor.group.drop_range(cursor, 0, offset)
                 cursor.pass_to(offset)
-                self.effects.moved.add(cursor)
+                self.effects.moved[cursor] = None
                 cursor.group.dispatch(now)
         self._trim(partition, dropped)
 
-    def _trim(self, partition: Partition, entries: list[Entry]) -> None:
-        self.effects.trims.append(Trim(partition, entries))
+    def _trim(self, partition: Partition, blocks: list[Block]) -> None:
+        self.effects.trims.append(Trim(partition, blocks))
 
 
 def position_of(cursor: Cursor, acked_through: int | None = None) -> GroupPosition:

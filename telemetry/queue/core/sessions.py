@@ -65,7 +65,7 @@ class Session:
         self.permits_messages = 0
         self.permits_bytes: int | None = None
         self.unacked = 0
-        self.pieces: set[Piece] = set()
+        self.pieces: dict[Piece, None] = {}
         self.partitions: dict[Partition, None] = {}
         self._effects = effects
         self._outbox: deque[Outgoing] = deque()
@@ -138,7 +138,7 @@ class Session:
         if not self.closed:
             self._outbox.extendleft(reversed(taken))
             self._outbox_bytes += sum(one.entry.size for one in taken if isinstance(one, Handout))
-            self._effects.woken.add(self)
+            self._effects.woken[self] = None
 
     def refund(self, handout: Handout) -> None:
         """Give back the permits that messages cost which were not sent."""
@@ -146,10 +146,10 @@ class Session:
         if self.permits_bytes is not None:
             self.permits_bytes += handout.entry.size
 
-    def unsent(self) -> set[Piece]:
+    def unsent(self) -> dict[Piece, None]:
         """The pieces that it was given and that were not sent to it."""
         return {
-            outgoing.piece
+            outgoing.piece: None
             for outgoing in self._outbox
             if isinstance(outgoing, Handout) and outgoing.piece is not None and outgoing.is_current()
         }
@@ -160,7 +160,7 @@ class Session:
         self.permits_messages = 0
         self._outbox = deque(outgoing for outgoing in self._outbox if not isinstance(outgoing, Handout))
         self._outbox_bytes = 0
-        self._effects.woken.add(self)
+        self._effects.woken[self] = None
 
     def close(self, reason: str) -> None:
         """Send nothing more. ``reason`` is empty when the subscriber left of its own accord."""
@@ -168,8 +168,8 @@ class Session:
         self.closed_reason = reason
         self._outbox.clear()
         self._outbox_bytes = 0
-        self._effects.woken.add(self)
+        self._effects.woken[self] = None
 
     def _post(self, outgoing: Outgoing) -> None:
         self._outbox.append(outgoing)
-        self._effects.woken.add(self)
+        self._effects.woken[self] = None

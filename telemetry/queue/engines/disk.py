@@ -11,15 +11,16 @@ from telemetry.queue.core.errors import FullError
 from telemetry.queue.core.topics import TopicDefaults
 from telemetry.queue.core.types import LogStats, Storage
 from telemetry.queue.engines.disk_log import CACHE_BYTES, SEGMENT_BYTES, DiskLog
+from telemetry.queue.engines.files import SYSTEM_FILES, Files, Lock
 from telemetry.queue.engines.fsync import ALWAYS, NEVER, FsyncPolicy
 from telemetry.queue.engines.local import Clock, LocalEngine, system_clock
 from telemetry.queue.engines.memory import MEMORY_PARTITION_BYTES
 from telemetry.queue.engines.memory_log import MemoryLog
 from telemetry.queue.engines.quarantine import Quarantine
 from telemetry.queue.engines.restoring import Restoring
-from telemetry.queue.engines.segments import sync_directory
+from telemetry.queue.engines.segments import list_segments
 from telemetry.queue.engines.sqlite_catalogue import SqliteCatalogue
-from telemetry.runtime.datadir import DataDirectoryLock
+from telemetry.runtime.errors import DataDirectoryError
 
 __all__ = ["ALWAYS", "NEVER", "DiskEngine", "FsyncPolicy"]
 
@@ -44,6 +45,8 @@ class DiskEngine(LocalEngine):
         clock: Clock = system_clock,
         segment_bytes: int = SEGMENT_BYTES,
         cache_bytes: int = CACHE_BYTES,
+        files: Files = SYSTEM_FILES,
+        nonce: str | None = None,
     ) -> None:
         """Make an engine; nothing is touched before :meth:`start`.
 
@@ -54,16 +57,19 @@ class DiskEngine(LocalEngine):
             clock: the time, for tests.
             segment_bytes: size of the log's files.
             cache_bytes: how much of the newest batches is kept in memory.
+            files: the disk, for tests.
+            nonce: tells this start of the queue from all others; at random unless a test must be repeatable.
         """
         defaults = TopicDefaults(
             Storage.DISK, {Storage.DISK: DISK_PARTITION_BYTES, Storage.MEMORY: MEMORY_PARTITION_BYTES}
         )
-        super().__init__(defaults, create_missing_topics=create_missing_topics, clock=clock)
+        super().__init__(defaults, create_missing_topics=create_missing_topics, clock=clock, nonce=nonce)
         self._directory = directory
         self._fsync = fsync
         self._segment_bytes = segment_bytes
         self._cache_bytes = cache_bytes
-        self._lock: DataDirectoryLock | None = None
+        self._files = files
+        self._lock: Lock | None = None
         self._disk_log: DiskLog | None = None
 
     async def start(self) -> None:
@@ -72,7 +78,7 @@ class DiskEngine(LocalEngine):
         Raises:
             DataDirectoryError: if the directory cannot be used, is in use, or was written by a later version.
         """
-        lock = DataDirectoryLock(self._directory)
+        lock = self._files.lock(self._directory)
         try:
             self._disk_log = await asyncio.to_thread(self._recover)
         except BaseException:
@@ -114,21 +120,30 @@ class DiskEngine(LocalEngine):
     # Recovery, in a thread, before anything else is called
 
     def _recover(self) -> DiskLog:
-        self._catalogue = SqliteCatalogue(self._directory / "catalogue.sqlite", self.failed)
+        catalogue, segments = self._directory / "catalogue.sqlite", self._directory / "log"
+        self._catalogue = SqliteCatalogue(self._files, catalogue, self.failed)
         log = DiskLog(
-            self._directory / "log",
-            Quarantine(self._directory / "quarantine"),
+            self._files,
+            segments,
+            Quarantine(self._files, self._directory / "quarantine"),
             self,
             self._fsync,
+            lambda: self._clock().monotonic_s,
             segment_bytes=self._segment_bytes,
             cache_bytes=self._cache_bytes,
         )
         self._logs = {Storage.DISK: log, Storage.MEMORY: MemoryLog(self)}
         try:
+            self._files.make_directory(segments)
+            if self._catalogue.is_new and list_segments(self._files, segments):
+                raise DataDirectoryError(
+                    f"{catalogue} is missing or empty, and without it nobody knows whose messages {segments} holds; "
+                    "put it back, or move all of the directory away to begin anew"
+                )
             restoring = Restoring(self._core, self._catalogue.load())
-            log.recover(restoring.take)
+            log.recover(restoring)
             restoring.finish()
-            sync_directory(self._directory)
+            self._files.sync_directory(self._directory)
         except BaseException:
             self._catalogue.close()
             raise

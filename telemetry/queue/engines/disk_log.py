@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from telemetry.queue.core.batches import Entry
+from telemetry.queue.core.batches import Block, Entry
 from telemetry.queue.core.errors import ClosedError, FullError
 from telemetry.queue.core.types import PRODUCER_BYTES_MAX, LogStats
+from telemetry.queue.engines.files import Files
 from telemetry.queue.engines.fsync import FsyncPolicy
 from telemetry.queue.engines.group_commit import GroupCommit
 from telemetry.queue.engines.log import Append, LogOwner
 from telemetry.queue.engines.quarantine import Quarantine
 from telemetry.queue.engines.reading import NewestBatches, SegmentReader
 from telemetry.queue.engines.records import encode, record_length
-from telemetry.queue.engines.recovery import Found, Segment, recover
+from telemetry.queue.engines.recovery import Restorer, Segment, recover
 from telemetry.queue.engines.segments import (
     FULL_ERRNOS,
     SEGMENT_HEADER_BYTES,
     SegmentWriter,
     segment_path,
-    sync_directory,
 )
+from telemetry.queue.engines.summaries import Summary, summary_path, write_summary
 
 SEGMENT_BYTES: Final = 64 << 20
 """What is set aside for a segment; one record larger than that gets a segment of its own."""
@@ -59,21 +59,25 @@ class DiskLog:
 
     def __init__(
         self,
+        files: Files,
         directory: Path,
         quarantine: Quarantine,
         owner: LogOwner,
         fsync: FsyncPolicy,
+        monotonic_s: Callable[[], float],
         *,
         segment_bytes: int = SEGMENT_BYTES,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
+        self._files = files
         self._directory = directory
         self._quarantine = quarantine
         self._owner = owner
         self._fsync = fsync
+        self._monotonic_s = monotonic_s
         self._segment_bytes = segment_bytes
         self._cache = NewestBatches(cache_bytes)
-        self._reader = SegmentReader(directory, quarantine)
+        self._reader = SegmentReader(files, directory, quarantine)
         self._commit = GroupCommit("queue-log", self._gather, self._write, self._finish)
         self._pending: list[Pending] = []
         self._pending_bytes = 0
@@ -85,15 +89,16 @@ class DiskLog:
         self._syncer: asyncio.Task[None] | None = None
         # As the thread sees it.
         self._writer: SegmentWriter | None = None
+        self._summary = Summary(0)
         self._durable = 0
         self._synced_at_s = 0.0
         self._fsync_s: deque[float] = deque(maxlen=FSYNCS_KEPT)
         self._fsyncs = 0
 
-    def recover(self, take: Callable[[Found], bool]) -> None:
+    def recover(self, restorer: Restorer) -> None:
         """Read what there is; see :func:`~telemetry.queue.engines.recovery.recover`. Before anything else."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        recovered = recover(self._directory, self._quarantine, take)
+        self._files.make_directory(self._directory)
+        recovered = recover(self._files, self._directory, self._quarantine, restorer)
         self._segments, self._torn_bytes = recovered.segments, recovered.torn_bytes
         self._bases = [segment.base for segment in self._segments]
         # A segment that was closed once is not written again: what was cut off it must not come back.
@@ -114,7 +119,7 @@ class DiskLog:
             if self._failed:
                 self._writer.close()
             else:
-                await asyncio.to_thread(self._writer.seal)
+                await asyncio.to_thread(self._seal, self._writer)
         await self._reader.close()
 
     # Log
@@ -154,11 +159,16 @@ class DiskLog:
                 batches[at] = batch
         return batches
 
-    def trim(self, entries: Sequence[Entry]) -> None:
+    def trim(self, blocks: Sequence[Block]) -> None:
         """Count batches as not needed any more. Their room comes back with :meth:`reclaim`."""
-        for entry in entries:
-            self._segment_of(entry.position).live -= 1
-            self._cache.drop(entry.position)
+        for block in blocks:
+            self._cache.drop(block)
+            at = 0
+            while at < len(block):
+                number = self._number_of(block[at].position)
+                after = block.at_position(self._bases[number + 1], at) if number + 1 < len(self._bases) else len(block)
+                self._segments[number].live -= after - at
+                at = after
 
     # Room
 
@@ -206,7 +216,10 @@ class DiskLog:
         self._bases.append(base)
 
     def _segment_of(self, position: int) -> Segment:
-        return self._segments[bisect_right(self._bases, position) - 1]
+        return self._segments[self._number_of(position)]
+
+    def _number_of(self, position: int) -> int:
+        return bisect_right(self._bases, position) - 1
 
     def _gather(self) -> list[Pending]:
         pending, self._pending = self._pending, []
@@ -242,7 +255,7 @@ class DiskLog:
             return
         for append, base in refused:
             self._segment_of(base).live -= 1
-            self._cache.drop(append.placed.entry.position)
+            self._cache.drop(Block.of([append.placed.entry]))
         first = refused[0]
         while self._segments[-1].base > first.base:
             self._segments.pop()
@@ -279,6 +292,7 @@ class DiskLog:
         assert self._writer is not None
         assert self._writer.end == pending[at].append.placed.entry.position
         buffers: list[bytes] = []
+        first = at
         while at < len(pending) and pending[at].base == base:
             placed = pending[at].append.placed
             batch, entry = placed.batch, placed.entry
@@ -296,36 +310,54 @@ class DiskLog:
             )
             at += 1
         self._writer.write(buffers)
+        for append, _ in pending[first:at]:
+            batch, partition = append.placed.batch, append.placed.partition
+            self._summary.add(
+                partition.topic.topic_id,
+                partition.number,
+                append.placed.entry,
+                batch.producer_id,
+                batch.producer_epoch,
+                batch.first_sequence,
+            )
         return at
 
     def _roll(self, base: int, first: Entry) -> None:
         room = max(self._segment_bytes, SEGMENT_HEADER_BYTES + record_length(first.size, PRODUCER_BYTES_MAX))
         if self._writer is not None:
             before, self._writer = self._writer, None
-            end = before.end  # not the seal's, which the next segment's position knows nothing of
-            self._sync(before.seal)
-            self._durable = end
-        self._writer = SegmentWriter(self._directory, base, room)
+            self._seal(before)
+        self._writer = SegmentWriter(self._files, self._directory, base, room)
+        self._summary = Summary(base)
+
+    def _seal(self, writer: SegmentWriter) -> None:
+        end = writer.end  # not the seal's, which the next segment's position knows nothing of
+        self._sync(writer.seal)
+        self._durable = end
+        self._summary.end = writer.end
+        if self._summary.in_order:
+            write_summary(self._files, self._directory, self._summary)
 
     def _sync_if_due(self) -> None:
         every_s, writer = self._fsync.every_s, self._writer
         if every_s is None or writer is None or writer.end <= self._durable:
             return
-        if time.monotonic() - self._synced_at_s >= every_s:
+        if self._monotonic_s() - self._synced_at_s >= every_s:
             self._sync(writer.sync)
             self._durable = writer.end
 
     def _sync(self, sync: Callable[[], None]) -> None:
-        begun = time.monotonic()
+        begun = self._monotonic_s()
         sync()
-        self._synced_at_s = time.monotonic()
+        self._synced_at_s = self._monotonic_s()
         self._fsync_s.append(self._synced_at_s - begun)
         self._fsyncs += 1
 
     def _delete(self, segments: Sequence[Segment]) -> None:
         for segment in segments:
-            segment.path.unlink(missing_ok=True)
-        sync_directory(self._directory)
+            self._files.remove(summary_path(self._directory, segment.base))
+            self._files.remove(segment.path)
+        self._files.sync_directory(self._directory)
 
 
 def _first_position(base: int) -> int:

@@ -64,8 +64,10 @@ class LocalEngine:
     _logs: Mapping[Storage, Log]
     _catalogue: Catalogue
 
-    def __init__(self, defaults: TopicDefaults, *, create_missing_topics: bool, clock: Clock) -> None:
-        self._core = QueueCore(secrets.token_hex(6), defaults)
+    def __init__(
+        self, defaults: TopicDefaults, *, create_missing_topics: bool, clock: Clock, nonce: str | None = None
+    ) -> None:
+        self._core = QueueCore(nonce or secrets.token_hex(6), defaults)
         self._create_missing_topics = create_missing_topics
         self._clock = clock
         self._open = False
@@ -190,7 +192,12 @@ class LocalEngine:
             self._catalogue.put_group(session.group)
         self._settle()
         if session.group is not None or self._uncommitted:
-            await self._catalogue.commit()
+            try:
+                await self._catalogue.commit()
+            except BaseException:
+                # The disk is full, or the subscriber has gone meanwhile: nobody will close what nobody gets.
+                self.close_session(session, drained=True)
+                raise
         return subscription
 
     def add_permits(self, session: Session, messages: int, size: int) -> None:
@@ -432,17 +439,17 @@ class LocalEngine:
         effects = self._core.effects
         if effects.trims:
             trims, effects.trims = effects.trims, []
-            for partition, entries in trims:
-                self._log(partition.topic).trim(entries)
+            for partition, blocks in trims:
+                self._log(partition.topic).trim(blocks)
         if effects.moved:
-            moved, effects.moved = effects.moved, set()
+            moved, effects.moved = effects.moved, {}
             for cursor in moved:
                 self._catalogue.put_cursor(cursor)
         if effects.burials:
             burials, effects.burials = effects.burials, []
             self._burials.add(burials)
         if effects.woken:
-            woken, effects.woken = effects.woken, set()
+            woken, effects.woken = effects.woken, {}
             for session in woken:
                 subscription = self._subscriptions.get(session)
                 if subscription is not None:

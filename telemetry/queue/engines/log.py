@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from telemetry.queue.core.batches import Entry
+from telemetry.queue.core.batches import Block, Entry
 from telemetry.queue.core.errors import QueueError
 from telemetry.queue.core.partition import Placed
 
@@ -76,6 +76,6 @@ class Log(Protocol):
         """The batches' bytes; ``None`` for one that is damaged or no longer there."""
         ...
 
-    def trim(self, entries: Sequence[Entry]) -> None:
+    def trim(self, blocks: Sequence[Block]) -> None:
         """These are not needed any more."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from telemetry.queue.core.batches import Entry
+from telemetry.queue.core.batches import Block, Entry
 from telemetry.queue.engines.log import Append, LogOwner
 
 
@@ -35,7 +35,8 @@ class MemoryLog:
         """The batches' bytes."""
         return [self._batches.get(entry.position) for entry in entries]
 
-    def trim(self, entries: Sequence[Entry]) -> None:
+    def trim(self, blocks: Sequence[Block]) -> None:
         """Forget batches."""
-        for entry in entries:
-            self._batches.pop(entry.position, None)
+        for block in blocks:
+            for entry in block:
+                self._batches.pop(entry.position, None)

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from telemetry.queue.engines.files import Files, write_file
+
 FILES_MAX: Final = 1000
 """How many damaged records are kept. More are only counted while the process runs."""
 
@@ -15,25 +17,35 @@ _log = logging.getLogger(__name__)
 class Quarantine:
     """A directory with one file for each damaged record, named by its position in the log."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+    def __init__(self, files: Files, directory: Path) -> None:
+        files.make_directory(directory)
+        self._files = files
         self._directory = directory
-        self._positions = {path.stem for path in directory.glob("*.damaged")}
+        self._positions = {path.stem for path in files.list(directory, ".damaged")}
 
     @property
     def count(self) -> int:
         """How many records were damaged since the directory was made."""
         return len(self._positions)
 
+    def holds_any(self, first: int, end: int) -> bool:
+        """Whether a record that begins in ``[first, end)`` was put aside."""
+        return any(_name(first) <= name < _name(end) for name in tuple(self._positions))
+
     def put(self, position: int, data: bytes) -> None:
         """Put a record aside, unless that was done before."""
-        name = f"{position:020d}"
+        name = _name(position)
         if name in self._positions:
             return
         self._positions.add(name)
         _log.error("damaged record put aside", extra={"position": position, "bytes": len(data)})
         if len(self._positions) <= FILES_MAX:
             try:
-                (self._directory / f"{name}.damaged").write_bytes(data)
+                write_file(self._files, self._directory / f"{name}.damaged", data)
+                self._files.sync_directory(self._directory)
             except OSError as error:
                 _log.error("damaged record could not be copied", extra={"position": position, "error": str(error)})
+
+
+def _name(position: int) -> str:
+    return f"{position:020d}"

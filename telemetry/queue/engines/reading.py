@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from telemetry.queue.core.batches import Entry
+from telemetry.queue.core.batches import Block, Entry
 from telemetry.queue.core.types import PRODUCER_BYTES_MAX
+from telemetry.queue.engines.files import Files
 from telemetry.queue.engines.quarantine import Quarantine
 from telemetry.queue.engines.records import HEADER_BYTES, batch_is_intact, decode_header
 from telemetry.queue.engines.segments import segment_path
@@ -41,19 +41,24 @@ class NewestBatches:
         """The batch at this position, if it is here."""
         return self._batches.get(position)
 
-    def drop(self, position: int) -> None:
-        """Forget a batch."""
-        self._bytes -= len(self._batches.pop(position, b""))
+    def drop(self, block: Block) -> None:
+        """Forget batches."""
+        oldest = next(iter(self._batches), None)
+        if oldest is None or block[-1].position < oldest:
+            return
+        for entry in block:
+            self._bytes -= len(self._batches.pop(entry.position, b""))
 
 
 class SegmentReader:
     """Reads batches from segments and checks them."""
 
-    def __init__(self, directory: Path, quarantine: Quarantine) -> None:
+    def __init__(self, files: Files, directory: Path, quarantine: Quarantine) -> None:
+        self._files = files
         self._directory = directory
         self._quarantine = quarantine
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="queue-reader")
-        self._files: OrderedDict[int, int] = OrderedDict()
+        self._open_files: OrderedDict[int, int] = OrderedDict()
 
     async def read(self, wanted: Sequence[tuple[int, Entry]]) -> list[bytes | None]:
         """Read batches, each given with the position at which its segment begins.
@@ -68,7 +73,7 @@ class SegmentReader:
 
     async def close(self) -> None:
         """Close all files, and the thread."""
-        await self.forget(self._files)
+        await self.forget(self._open_files)
         self._thread.shutdown(wait=False)
 
     def _read_all(self, wanted: Sequence[tuple[int, Entry]]) -> list[bytes | None]:
@@ -80,13 +85,17 @@ class SegmentReader:
         except FileNotFoundError:
             return None
         try:
-            data = os.pread(fd, HEADER_BYTES + PRODUCER_BYTES_MAX + entry.size, entry.position - base)
+            data = self._files.read(fd, HEADER_BYTES + PRODUCER_BYTES_MAX + entry.size, entry.position - base)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
             data = b""
         header = decode_header(data)
-        if header is not None and header.base_offset == entry.base_offset:
+        if header is not None and (header.base_offset, header.messages, header.time_us) == (
+            entry.base_offset,
+            entry.messages,
+            entry.time_us,
+        ):
             batch = data[header.batch_start : header.batch_start + header.batch_bytes]
             if batch_is_intact(header, batch):
                 return batch
@@ -94,16 +103,16 @@ class SegmentReader:
         return None
 
     def _open(self, base: int) -> int:
-        fd = self._files.pop(base, None)
+        fd = self._open_files.pop(base, None)
         if fd is None:
-            fd = os.open(segment_path(self._directory, base), os.O_RDONLY | os.O_CLOEXEC)
-            if len(self._files) >= OPEN_FILES_MAX:
-                os.close(self._files.popitem(last=False)[1])
-        self._files[base] = fd
+            fd = self._files.open(segment_path(self._directory, base))
+            if len(self._open_files) >= OPEN_FILES_MAX:
+                self._files.close(self._open_files.popitem(last=False)[1])
+        self._open_files[base] = fd
         return fd
 
     def _close(self, bases: Collection[int]) -> None:
         for base in bases:
-            fd = self._files.pop(base, None)
+            fd = self._open_files.pop(base, None)
             if fd is not None:
-                os.close(fd)
+                self._files.close(fd)

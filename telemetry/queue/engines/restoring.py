@@ -11,10 +11,11 @@ from telemetry.queue.core.queue import QueueCore
 from telemetry.queue.core.runs import Run
 from telemetry.queue.engines.recovery import Found
 from telemetry.queue.engines.sqlite_catalogue import Kept
+from telemetry.queue.engines.summaries import Section, Summary
 
 
 class Restoring:
-    """One start of an engine: the catalogue first, then each record, then :meth:`finish`."""
+    """One start of an engine: the catalogue first, then each record or segment, then :meth:`finish`."""
 
     def __init__(self, core: QueueCore, kept: Kept) -> None:
         self._core = core
@@ -60,6 +61,20 @@ class Restoring:
         return partition.restore(
             Entry(header.base_offset, header.messages, header.batch_bytes, header.time_us, found.position)
         )
+
+    def take_summary(self, summary: Summary) -> int:
+        """Take in all records of a segment. Returns how many of them are needed."""
+        return sum(self._take_section(key, section) for key, section in summary.sections.items())
+
+    def _take_section(self, key: tuple[int, int], section: Section) -> int:
+        partition = self._partitions.get(key)
+        if partition is None:
+            self._core.skip_topic_ids(key[0])
+            return 0
+        self._unreadable_before[partition] = self._unreadable
+        for producer_id, state in section.producers:
+            partition.producers.restore_state(producer_id, state)
+        return partition.restore_block(section.block)
 
     def finish(self) -> None:
         """Set the groups where they stood."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 
 import google_crc32c
 
+from telemetry.queue.engines.files import Files
 from telemetry.queue.engines.records import SEAL_TOPIC, encode
 from telemetry.runtime.errors import DataDirectoryError
 
@@ -35,9 +35,10 @@ def segment_path(directory: Path, base: int) -> Path:
     return directory / f"{base:020d}{SEGMENT_SUFFIX}"
 
 
-def list_segments(directory: Path) -> list[tuple[int, Path]]:
+def list_segments(files: Files, directory: Path) -> list[tuple[int, Path]]:
     """The segments of a directory with the positions at which they begin, in order."""
-    return sorted((int(path.stem), path) for path in directory.glob(f"*{SEGMENT_SUFFIX}") if path.stem.isdecimal())
+    paths = files.list(directory, SEGMENT_SUFFIX)
+    return sorted((int(path.stem), path) for path in paths if path.stem.isdecimal())
 
 
 def segment_header(base: int) -> bytes:
@@ -61,15 +62,6 @@ def header_is_intact(path: Path, base: int, data: bytes) -> bool:
     return data[:SEGMENT_HEADER_BYTES] == segment_header(base)
 
 
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 class SyncFailedError(Exception):
     """The disk did not take what it was given, and which part of it is unknown. Nothing can be promised any more."""
 
@@ -77,31 +69,32 @@ class SyncFailedError(Exception):
 class SegmentWriter:
     """The segment that is written. Used in one thread. `OSError` means that nothing has changed."""
 
-    def __init__(self, directory: Path, base: int, room: int) -> None:
+    def __init__(self, files: Files, directory: Path, base: int, room: int) -> None:
         """Make the file with ``room`` bytes set aside, durable with its name. Leaves nothing behind when it fails."""
         self.base = base
+        self._files = files
         self._directory = directory
         self.end = base + SEGMENT_HEADER_BYTES
         path = segment_path(directory, base)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._fd = files.make(path)
         try:
-            os.posix_fallocate(self._fd, 0, room)
-            _write_all(self._fd, [segment_header(base)], 0)
-            os.fsync(self._fd)
-            sync_directory(directory)
+            files.allocate(self._fd, room)
+            self._write_all([segment_header(base)], 0)
+            files.sync(self._fd)
+            files.sync_directory(directory)
         except BaseException:
-            os.close(self._fd)
+            files.close(self._fd)
             with contextlib.suppress(OSError):
-                path.unlink()
+                files.remove(path)
             raise
 
     def write(self, buffers: Sequence[bytes]) -> None:
         """Append bytes behind the last."""
-        self.end += _write_all(self._fd, buffers, self.end - self.base)
+        self.end += self._write_all(buffers, self.end - self.base)
 
     def cut_back(self) -> None:
         """Cut off what a write that failed has left behind the end."""
-        os.ftruncate(self._fd, self.end - self.base)
+        self._files.truncate(self._fd, self.end - self.base)
 
     def sync(self) -> None:
         """Make what was written durable.
@@ -110,7 +103,7 @@ class SegmentWriter:
             SyncFailedError: if it cannot be known what is on the disk.
         """
         try:
-            os.fdatasync(self._fd)
+            self._files.sync_data(self._fd)
         except OSError as error:
             raise SyncFailedError(
                 f"{segment_path(self._directory, self.base)}: fsync failed: {error.strerror}"
@@ -123,33 +116,36 @@ class SegmentWriter:
             b"", topic_id=SEAL_TOPIC, partition=0, base_offset=0, messages=0, time_us=0, durable=self.end
         )
         try:
-            self.write([seal])
+            try:
+                self.write([seal])
+            except OSError as error:
+                if error.errno not in FULL_ERRNOS:
+                    raise
+            # Where there was no room for all of the seal, a part of it would look like damage.
             self.cut_back()
-            os.fsync(self._fd)
+            self._files.sync(self._fd)
         except OSError as error:
-            if error.errno not in FULL_ERRNOS:
-                raise SyncFailedError(f"{segment_path(self._directory, self.base)}: {error.strerror}") from error
+            raise SyncFailedError(f"{segment_path(self._directory, self.base)}: {error.strerror}") from error
         finally:
             self.close()
 
     def close(self) -> None:
         """Let go of the file."""
         if self._fd >= 0:
-            os.close(self._fd)
+            self._files.close(self._fd)
             self._fd = -1
 
-
-def _write_all(fd: int, buffers: Sequence[bytes], offset: int) -> int:
-    """Write all of the buffers; returns how many bytes they have."""
-    start = offset
-    for at in range(0, len(buffers), _IOV_MAX):
-        rest = list(buffers[at : at + _IOV_MAX])
-        while rest:
-            written = os.pwritev(fd, rest, offset)
-            offset += written
-            while rest and written >= len(rest[0]):
-                written -= len(rest[0])
-                rest.pop(0)
-            if rest and written:
-                rest[0] = rest[0][written:]
-    return offset - start
+    def _write_all(self, buffers: Sequence[bytes], offset: int) -> int:
+        """Write all of the buffers; returns how many bytes they have."""
+        start = offset
+        for at in range(0, len(buffers), _IOV_MAX):
+            rest = list(buffers[at : at + _IOV_MAX])
+            while rest:
+                written = self._files.write(self._fd, rest, offset)
+                offset += written
+                while rest and written >= len(rest[0]):
+                    written -= len(rest[0])
+                    rest.pop(0)
+                if rest and written:
+                    rest[0] = rest[0][written:]
+        return offset - start

@@ -17,6 +17,7 @@ from telemetry.queue.core.partition import Partition
 from telemetry.queue.core.runs import Run
 from telemetry.queue.core.topics import TopicState
 from telemetry.queue.core.types import GroupSettings, Mode, Retention, Storage, TopicConfig, TopicLimits
+from telemetry.queue.engines.files import Files
 from telemetry.queue.engines.group_commit import GroupCommit
 from telemetry.runtime.errors import DataDirectoryError
 
@@ -77,7 +78,7 @@ class Kept:
 class SqliteCatalogue:
     """Keeps what is not in the log."""
 
-    def __init__(self, path: Path, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, files: Files, path: Path, failed: Callable[[BaseException], None]) -> None:
         """Open or make the database.
 
         Raises:
@@ -87,11 +88,12 @@ class SqliteCatalogue:
         self._failed = failed
         self._changes: dict[_Key, _Change] = {}
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._connection = files.connect(path)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
+            self.is_new = version == 0
+            if self.is_new:
                 self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         except sqlite3.Error as error:
             raise DataDirectoryError(f"{path} cannot be used: {error}") from None
@@ -108,7 +110,7 @@ class SqliteCatalogue:
         """
         try:
             return self._load()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LookupError, TypeError, ValueError, struct.error) as error:
             raise DataDirectoryError(f"{self._path} cannot be read: {error}") from None
 
     def close(self) -> None:
@@ -130,9 +132,12 @@ class SqliteCatalogue:
             kept.cursors[group, topic_id, partition] = acked_through, list(struct.iter_unpack("<QQ", settled))
         for topic_id, partition, start_offset in execute("SELECT topic_id, partition, start_offset FROM starts"):
             kept.starts[topic_id, partition] = start_offset
-        kept.producers = execute(
+        for topic_id, partition, producer_id, epoch, last_sequence, time_us in execute(
             "SELECT topic_id, partition, producer_id, epoch, last_sequence, time_us FROM producers"
-        ).fetchall()
+        ):
+            kept.producers.append(
+                (topic_id, partition, producer_id, _unsigned(epoch), _unsigned(last_sequence), time_us)
+            )
         return kept
 
     def put_topic(self, topic: TopicState) -> None:
@@ -203,7 +208,8 @@ class SqliteCatalogue:
                 ("DELETE FROM producers WHERE topic_id = ? AND partition = ?", (topic_id, number)),
             ]
             for producer_id, state in partition.producers:
-                row = (topic_id, number, producer_id, state.epoch, state.last_sequence, state.last_time_us)
+                numbers = (_signed(state.epoch), _signed(state.last_sequence), state.last_time_us)
+                row = (topic_id, number, producer_id, *numbers)
                 changes.append(("INSERT INTO producers VALUES (?, ?, ?, ?, ?, ?)", row))
             return changes
 
@@ -259,6 +265,15 @@ class SqliteCatalogue:
             return FullError("the disk is full: positions cannot be stored", retry_after_s=RETRY_AFTER_S)
         self._failed(result)
         return ClosedError(f"the catalogue has failed: {result}")
+
+
+def _signed(number: int) -> int:
+    """A number of 64 bits as SQLite has them, which knows none without a sign."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def _unsigned(number: int) -> int:
+    return number % (1 << 64)
 
 
 def _plain_config(config: TopicConfig) -> dict[str, Any]:

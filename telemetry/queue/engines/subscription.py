@@ -27,7 +27,7 @@ class LocalSubscription:
     def __init__(self, host: SessionHost, session: Session, settings: GroupSettings) -> None:
         self._host = host
         self._session = session
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._loading = False
         self._stopped = False
         group = session.group.name if session.group is not None else ""
@@ -93,8 +93,8 @@ class LocalSubscription:
 
     async def _wait(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]

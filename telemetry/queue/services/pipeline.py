@@ -89,6 +89,7 @@ class Pipeline(Generic[Request, Response]):
             await unanswered.take(size)
             await self._in_progress.take(size)
             task = asyncio.create_task(self._answer(request))
+            del request  # it is the task's now, which may let go of it long before the next one comes
             self._tasks.add(task)
             task.add_done_callback(partial(self._done, size))
             started.put_nowait((task, size))

@@ -12,6 +12,8 @@ from telemetry.queue.validation.fields import NAME_BYTES_MAX, ORDERING_KEY_BYTES
 from telemetry.queue.wire_pb2 import PublishRequest
 from telemetry.v1 import queue_pb2
 
+SEQUENCE_MAX: Final = (1 << 63) - 1
+"""Largest epoch and sequence number of a producer: what SQLite and other languages' signed integers hold."""
 ATTRIBUTES_MAX: Final = 100
 """Most attributes of a message."""
 ATTRIBUTE_NAME_BYTES_MAX: Final = 256
@@ -35,8 +37,10 @@ def publish_batch(request: PublishRequest) -> PublishBatch:
         invalid("partition", "or ordering_key is required with producer_id")
     batch = request.batch
     count, largest_message = _check_messages(batch)
-    if request.first_sequence + count > 1 << 64:
-        invalid("first_sequence", "leaves no room for the sequence numbers of the batch")
+    if request.producer_epoch > SEQUENCE_MAX:
+        invalid("producer_epoch", f"is {request.producer_epoch}; at most {SEQUENCE_MAX} is allowed")
+    if request.first_sequence + count - 1 > SEQUENCE_MAX:
+        invalid("first_sequence", f"leaves the batch no room below {SEQUENCE_MAX}, the last sequence number there is")
     return PublishBatch(
         topic=request.topic,
         batch=batch,

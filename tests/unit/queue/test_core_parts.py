@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telemetry.queue.core import batches
 from telemetry.queue.core.assignment import assign
-from telemetry.queue.core.batches import BatchIndex, Entry
+from telemetry.queue.core.batches import BatchIndex, Block, Entry
 from telemetry.queue.core.errors import InvalidArgumentError, PreconditionError
 from telemetry.queue.core.names import (
     check_patterns,
@@ -16,7 +17,7 @@ from telemetry.queue.core.names import (
     matches,
     partition_of_key,
 )
-from telemetry.queue.core.producers import SILENCE_US_MAX, Duplicate, Producers
+from telemetry.queue.core.producers import BATCHES_REMEMBERED, SILENCE_US_MAX, Duplicate, Producers
 from telemetry.queue.core.rates import Meter
 from telemetry.queue.core.runs import RunSet, count, head, intersect, subtract
 
@@ -61,8 +62,7 @@ def test_an_index_finds_batches_by_offset_and_time_after_many_were_dropped() -> 
     entries = [Entry(number * 10, 5, 100, number * 1000, number) for number in range(5000)]
     for entry in entries:
         index.append(entry)
-    for _ in range(3000):
-        index.drop_first()
+    assert sum(len(block) for block in index.drop_through(30_000)) == 3000
     assert index.first() == entries[3000]
     assert index.find(30_004) == entries[3000]
     assert index.find(30_005) == entries[3001]  # between two batches: the next
@@ -75,6 +75,79 @@ def test_an_index_finds_batches_by_offset_and_time_after_many_were_dropped() -> 
     assert index.last() == entries[4998]
     assert len(index) == 1998
     assert len(list(index)) == 1998
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["append"] * 6 + ["extend", "drop_through", "drop", "drop_last"]), st.integers(0, 1 << 34)
+        ),
+        max_size=80,
+    )
+)
+def test_an_index_is_a_sorted_list_of_batches(steps: list[tuple[str, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "BLOCK_BATCHES", 4)
+        patch.setattr(batches, "SMALL_BLOCK_BATCHES", 2)
+        index, expected, offset, time_us = BatchIndex(), list[Entry](), 0, 0
+
+        def another(size: int) -> Entry:
+            nonlocal offset, time_us
+            time_us += size % 3 * (size >> 20)
+            entry = Entry(offset + size % 2, 1 + size % 300, size, time_us, offset * 7)
+            offset = entry.end_offset
+            return entry
+
+        for action, number in steps:
+            match action:
+                case "append":
+                    expected.append(another(number))
+                    index.append(expected[-1])
+                case "extend":
+                    more = [another(number // (at + 1)) for at in range(number % 6)]
+                    index.extend(Block.of(more).packed())
+                    expected += more
+                case "drop_through":
+                    until = number % (offset + 1)
+                    dropped = [entry for block in index.drop_through(until) for entry in block]
+                    assert dropped == [entry for entry in expected if entry.end_offset <= until]
+                    expected = [entry for entry in expected if entry.end_offset > until]
+                case "drop" if expected:
+                    index.drop(expected.pop(number % len(expected)).base_offset)
+                case "drop_last" if expected:
+                    expected.pop()
+                    index.drop_last()
+            assert list(index) == expected
+            assert len(index) == len(expected)
+            assert (index.first(), index.last()) == ((expected[0], expected[-1]) if expected else (None, None))
+            wanted = number % (offset + 2)
+            assert index.find(wanted) == next((entry for entry in expected if entry.end_offset > wanted), None)
+            at_us = number % (time_us + 2)
+            assert index.find_time(at_us) == next((entry for entry in expected if entry.time_us >= at_us), None)
+
+
+def test_a_packed_block_says_the_same_in_less_room() -> None:
+    entries = [Entry(n * 500, 500, 150_000 + n % 999, 1 << 50 | n * 1000, 1 << 45 | n * 160_000) for n in range(400)]
+    entries += [Entry(300_000, 1, 10, 1 << 61, 1 << 46)]
+    block = Block.of(entries)
+    packed = block.packed()
+    assert list(packed) == list(block) == entries
+    assert packed.size == block.size == sum(entry.size for entry in entries)
+    assert list(packed.holes()) == [(200_000, 300_000)]
+    assert not packed.is_dense
+    assert packed.cut(0, 400).is_dense
+    assert packed.at_position(entries[7].position) == 7
+    assert sum(column.itemsize for column in packed.cut(0, 400).packed().columns) == 4 + 1 + 2 + 4 + 4
+
+
+def test_a_partition_remembers_a_producers_last_batches_and_no_more() -> None:
+    producers = Producers()
+    for number in range(BATCHES_REMEMBERED + 1):
+        producers.store("p", 1, number * 2, 2, number * 10, 0)
+    assert producers.check("p", 1, 0, 2) == Duplicate(None)
+    assert producers.check("p", 1, 2, 2) == Duplicate(10)
+    assert producers.check("p", 1, BATCHES_REMEMBERED * 2 + 1, 1) == Duplicate(BATCHES_REMEMBERED * 10 + 1)
 
 
 @pytest.mark.parametrize(

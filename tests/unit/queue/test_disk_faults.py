@@ -62,9 +62,9 @@ class Disk:
         self.let_sync = threading.Event()
         self.let_sync.set()
         self._allocate, self._write, self._sync = os.posix_fallocate, os.pwritev, os.fdatasync
-        monkeypatch.setattr("telemetry.queue.engines.segments.os.posix_fallocate", self.allocate)
-        monkeypatch.setattr("telemetry.queue.engines.segments.os.pwritev", self.write)
-        monkeypatch.setattr("telemetry.queue.engines.segments.os.fdatasync", self.sync)
+        monkeypatch.setattr("telemetry.queue.engines.files.os.posix_fallocate", self.allocate)
+        monkeypatch.setattr("telemetry.queue.engines.files.os.pwritev", self.write)
+        monkeypatch.setattr("telemetry.queue.engines.files.os.fdatasync", self.sync)
 
     def allocate(self, fd: int, offset: int, size: int) -> None:
         if self.allocate_error:

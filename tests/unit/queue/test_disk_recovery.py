@@ -30,8 +30,11 @@ from telemetry.queue.core.types import (
     TopicLimits,
 )
 from telemetry.queue.engines.disk import ALWAYS, NEVER, DiskEngine, FsyncPolicy
+from telemetry.queue.engines.files import SYSTEM_FILES
 from telemetry.queue.engines.quarantine import Quarantine
-from telemetry.queue.engines.recovery import Found, recover
+from telemetry.queue.engines.records import SEAL_TOPIC
+from telemetry.queue.engines.recovery import Found, read_segment
+from telemetry.queue.engines.segments import list_segments
 from telemetry.runtime.errors import DataDirectoryError
 from telemetry.v1 import queue_pb2
 
@@ -82,19 +85,17 @@ async def log_stats(engine: DiskEngine) -> tuple[int, int]:
 
 
 def only_segment(directory: Path) -> Path:
-    (segment,) = (directory / "log").iterdir()
+    (segment,) = (directory / "log").glob("*.segment")
     return segment
 
 
 def records(directory: Path) -> list[Found]:
+    segments = list_segments(SYSTEM_FILES, directory / "log")
+    quarantine = Quarantine(SYSTEM_FILES, directory / "quarantine")
     found: list[Found] = []
-
-    def take(one: Found) -> bool:
-        found.append(one)
-        return True
-
-    recover(directory / "log", Quarantine(directory / "quarantine"), take)
-    return found
+    for base, path in segments:
+        found += read_segment(SYSTEM_FILES, path, base, last=base == segments[-1][0], quarantine=quarantine)[0]
+    return [one for one in found if one.header is None or one.header.topic_id != SEAL_TOPIC]
 
 
 async def test_everything_is_there_again_after_a_stop(open_engine: Open) -> None:
@@ -180,7 +181,7 @@ async def test_a_first_record_of_a_segment_that_is_torn_may_be_sent_again(open_e
     await publish(engine, "x" * 700, sequence=0)
     await publish(engine, "y" * 700, sequence=1)
     copy = crash()
-    *_, last = sorted((copy / "log").iterdir())
+    *_, last = sorted((copy / "log").glob("*.segment"))
     data = bytearray(last.read_bytes())
     data[data.index(b"yyy")] = 0
     last.write_bytes(bytes(data))
@@ -261,14 +262,14 @@ async def test_room_is_reclaimed_and_nothing_is_forgotten_with_it(open_engine: O
     await engine.create_topic(TopicConfig("t", retention=Retention(drop_acked=True)))
     for number in range(20):
         await publish(engine, "x" * 1000, sequence=number)
-    assert len(list((tmp_path / "queue" / "log").iterdir())) > 5
+    assert len(list((tmp_path / "queue" / "log").glob("*.segment"))) > 5
     deliveries = await receive(engine, 20)
     await engine.ack([AckEntry(one.delivery_id, Outcome.ACK) for one in deliveries])
     for _ in range(5):
         await publish(engine, "y" * 1000, topic="other")
     await engine.purge_topic("other", None, None)
     async with asyncio.timeout(10):
-        while any(b"x" * 1000 in path.read_bytes() for path in (tmp_path / "queue" / "log").iterdir()):
+        while any(b"x" * 1000 in path.read_bytes() for path in (tmp_path / "queue" / "log").glob("*.segment")):
             await asyncio.sleep(0.05)
     await engine.stop()
     engine = await open_engine()
