@@ -148,7 +148,7 @@ class Cursor:
     def _advance(self) -> None:
         self.acked_through = self.settled.end_of_run_at(self.acked_through)
         self.settled.discard_below(self.acked_through)
-        # What lies between was settled before a restart; nothing else says any more that it is not to go out.
+        # What was settled above is not known as such any more, so that it must not be found to be next.
         self.next_offset = max(self.next_offset, self.acked_through)
 
     @staticmethod

@@ -132,12 +132,9 @@ class SqliteCatalogue:
             kept.cursors[group, topic_id, partition] = acked_through, list(struct.iter_unpack("<QQ", settled))
         for topic_id, partition, start_offset in execute("SELECT topic_id, partition, start_offset FROM starts"):
             kept.starts[topic_id, partition] = start_offset
-        for topic_id, partition, producer_id, epoch, last_sequence, time_us in execute(
+        kept.producers = execute(
             "SELECT topic_id, partition, producer_id, epoch, last_sequence, time_us FROM producers"
-        ):
-            kept.producers.append(
-                (topic_id, partition, producer_id, _unsigned(epoch), _unsigned(last_sequence), time_us)
-            )
+        ).fetchall()
         return kept
 
     def put_topic(self, topic: TopicState) -> None:
@@ -208,8 +205,7 @@ class SqliteCatalogue:
                 ("DELETE FROM producers WHERE topic_id = ? AND partition = ?", (topic_id, number)),
             ]
             for producer_id, state in partition.producers:
-                numbers = (_signed(state.epoch), _signed(state.last_sequence), state.last_time_us)
-                row = (topic_id, number, producer_id, *numbers)
+                row = (topic_id, number, producer_id, state.epoch, state.last_sequence, state.last_time_us)
                 changes.append(("INSERT INTO producers VALUES (?, ?, ?, ?, ?, ?)", row))
             return changes
 
@@ -265,15 +261,6 @@ class SqliteCatalogue:
             return FullError("the disk is full: positions cannot be stored", retry_after_s=RETRY_AFTER_S)
         self._failed(result)
         return ClosedError(f"the catalogue has failed: {result}")
-
-
-def _signed(number: int) -> int:
-    """A number of 64 bits as SQLite has them, which knows none without a sign."""
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def _unsigned(number: int) -> int:
-    return number % (1 << 64)
 
 
 def _plain_config(config: TopicConfig) -> dict[str, Any]:
