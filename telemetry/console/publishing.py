@@ -87,11 +87,9 @@ async def publish_all(
 
 
 async def _send(publisher: Publisher, topic: str, messages: Sequence[OutgoingMessage], order: InOrder) -> None:
-    for index, message in enumerate(messages):
+    for message in messages:
         if order.trouble:
             return
-        if index % BATCH_MESSAGES == 0:
-            await asyncio.sleep(0)  # accepting alone never waits, and what is accepted has to go out
         done = order.begin()
         try:
             await publisher.send(topic, message.data, message.attributes, message.ordering_key, on_done=done)

@@ -135,9 +135,13 @@ class Publisher:
             partitions = await self._topics.partitions(topic)
             await self._open_topic(topic)
             await self._enter_window(size)
-            for batch in self._accumulator.add(topic, partitions, message, on_done, self._loop.time()):
+            full = self._accumulator.add(topic, partitions, message, on_done, self._loop.time())
+            for batch in full:
                 self._outbox.add(batch)
             self._sender.wake()
+        if full:
+            # While the window has room nothing above waits, and what was accepted could not go out.
+            await asyncio.sleep(0)
 
     async def publish_batch(
         self, topic: str, messages: Sequence[OutgoingMessage], *, partition: int, first_sequence: int | None = None
