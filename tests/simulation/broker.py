@@ -279,8 +279,10 @@ class Broker:
         if (path.name, base + at) in self._flipped:
             return  # the same bit again would mend it
         # Of the last segment, what no later record calls durable looks like a torn tail, and all behind it too. Only
-        # what is durable itself is sure to be there to say so.
-        mark = max((one.durable for _, one in _records(bytes(file.stored))), default=0)
+        # what is durable itself is sure to be there to say so, and only if a cut that is not durable has not taken it.
+        mark = min(
+            max((one.durable for _, one in _records(bytes(data))), default=0) for data in (file.stored, file.cached)
+        )
         torn = path == segments[-1][0] and base + at >= mark
         if torn and (self._process is not None or any(name == path.name for name, _ in self._flipped)):
             return  # what is confirmed from now on would be lost as well, and what was damaged before would look torn
