@@ -11,12 +11,14 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from telemetry.queue.core.delivery import SETTLED, TABLE, State
+from telemetry.queue.core.limits import DEFAULT_LIMITS, Limits, flag_of
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "queue.md"
 LIMIT_MODULES: Final = (
@@ -34,6 +36,19 @@ LIMIT_MODULES: Final = (
 )
 """Where the queue's limits are constants named ``…_MAX`` or ``…_MIN``."""
 
+OF_FLAGS: Final = frozenset({"MESSAGE_BYTES_MAX", "BATCH_BYTES_MAX", "BATCH_MESSAGES_MAX", "PARTITIONS_MAX"})
+"""Constants that are what a flag may say at most: the flags' own table has them."""
+
+
+def flags() -> Iterator[str]:
+    """The rows of a table: what the flags of `telemetry queue` bound, their defaults, and the most they may say."""
+    yield "| flag | default | at most | |"
+    yield "| --- | --- | --- | --- |"
+    for limit in fields(Limits):
+        name = f"{limit.name.upper()}_"
+        default, most = readable(name, getattr(DEFAULT_LIMITS, limit.name)), readable(name, limit.metadata["most"])
+        yield f"| `{flag_of(limit.name)}` | {default} | {most} | {limit.metadata['text']} |"
+
 
 def limits() -> Iterator[str]:
     """The rows of a table: what is bounded, and by what."""
@@ -47,7 +62,7 @@ def limits() -> Iterator[str]:
             if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
                 continue
             constant = statement.target.id
-            if constant.startswith("_") or not re.search(r"_(MAX|MIN)$", constant):
+            if constant.startswith("_") or constant in OF_FLAGS or not re.search(r"_(MAX|MIN)$", constant):
                 continue
             text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
             value = readable(constant, getattr(module, constant))
@@ -57,7 +72,7 @@ def limits() -> Iterator[str]:
 def readable(constant: str, value: float) -> str:
     """A number with the unit that its name ends in."""
     if "_BYTES_" in constant:
-        for size, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        for size, unit in ((1 << 50, "PiB"), (1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
             if value >= size and value % size == 0:
                 return f"{value / size:.0f} {unit}"
         return f"{value:,.0f} bytes"
@@ -87,7 +102,7 @@ def delivery() -> Iterator[str]:
     yield "```"
 
 
-PARTS: Final = {"limits": limits, "delivery": delivery}
+PARTS: Final = {"flags": flags, "limits": limits, "delivery": delivery}
 
 
 def generated(page: str) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 
+from telemetry.queue.core.limits import Limits, flag_of
 from telemetry.queue.engines.engine import QueueEngine
 from telemetry.queue.engines.fsync import ALWAYS, FsyncPolicy
 from telemetry.queue.engines.memory import MemoryEngine
@@ -22,6 +26,16 @@ def _fsync_policy(context: click.Context, parameter: click.Parameter, value: str
         return FsyncPolicy.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from None
+
+
+def _limits(command: Callable[..., None]) -> Callable[..., None]:
+    """One option for each limit, from what :class:`Limits` says of it."""
+    for limit in reversed(fields(Limits)):
+        bounds = click.IntRange(1, limit.metadata["most"])
+        command = click.option(flag_of(limit.name), type=bounds, default=limit.default, help=limit.metadata["text"])(
+            command
+        )
+    return command
 
 
 @process_command("queue")
@@ -51,8 +65,9 @@ def _fsync_policy(context: click.Context, parameter: click.Parameter, value: str
 @click.option(
     "--auto-create-topics/--no-auto-create-topics",
     default=True,
-    help="Make a topic when somebody first publishes or subscribes to it.",
+    help="Make a topic when somebody first publishes to it, and let subscribers wait for one that is not there.",
 )
+@_limits
 @click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach; nothing checks who asks.")
 def queue(
     engine: str,
@@ -65,6 +80,7 @@ def queue(
     auto_create_topics: bool,
     insecure: bool,
     log_level: str,
+    **limits: Any,
 ) -> None:
     """Run the message queue.
 
@@ -78,9 +94,11 @@ def queue(
         if engine == "disk":
             from telemetry.queue.engines.disk import DiskEngine
 
-            keeper = DiskEngine(data_dir, fsync=fsync, create_missing_topics=auto_create_topics)
+            keeper = DiskEngine(
+                data_dir, fsync=fsync, create_missing_topics=auto_create_topics, limits=Limits(**limits)
+            )
         else:
-            keeper = MemoryEngine(create_missing_topics=auto_create_topics)
+            keeper = MemoryEngine(create_missing_topics=auto_create_topics, limits=Limits(**limits))
         server = QueueServer(keeper, host=host, grpc_port=grpc_port, http_port=http_port, with_reflection=reflection)
         await server.run(stop)
 

@@ -11,11 +11,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from telemetry import __version__
+from telemetry.queue import shapes
 from telemetry.queue.core.errors import QueueError
-from telemetry.queue.core.types import Topic, TopicStats
+from telemetry.queue.core.types import Topic
 from telemetry.queue.metrics import QueueCollector
-from telemetry.queue.stats import Json, ServerStats, rfc3339, stats_json, topic_stats_json
+from telemetry.queue.services.encode import topic_message
+from telemetry.queue.stats import ServerStats, stats_message
 from telemetry.runtime.http import EXCEPTION_HANDLERS, JsonResponse, ProblemResponse, coded_problem
+from telemetry.v1 import queue_admin_pb2
 
 
 class Shown(Protocol):
@@ -50,10 +53,10 @@ def admin_app(queue: Shown) -> Starlette:
         return JsonResponse({"status": "ok"} | identity)
 
     async def stats(request: Request) -> Response:
-        return JsonResponse(stats_json(await queue.stats()))
+        return JsonResponse(shapes.queue_stats(stats_message(await queue.stats())))
 
     async def topics(request: Request) -> Response:
-        counted = {each.topic: each for each in (await queue.stats()).queue.topics}
+        counted = {each.topic: each for each in stats_message(await queue.stats()).topics}
         return JsonResponse({"topics": [_topic(each, counted.get(each.config.name)) for each in await queue.topics()]})
 
     async def metrics(request: Request) -> Response:
@@ -66,24 +69,6 @@ def admin_app(queue: Shown) -> Starlette:
     return Starlette(routes=routes, exception_handlers={**EXCEPTION_HANDLERS, QueueError: coded_problem})
 
 
-def _topic(topic: Topic, counted: TopicStats | None) -> Json:
-    config = topic.config
-    return {
-        "name": config.name,
-        "partitions": config.partitions,
-        "storage": config.storage.value if config.storage else None,
-        "create_time": rfc3339(topic.created_us),
-        "retention": {
-            "age_s": config.retention.age_s,
-            "bytes": config.retention.bytes,
-            "drop_unacked": config.retention.drop_unacked,
-            "drop_acked": config.retention.drop_acked,
-        },
-        "limits": {
-            "message_bytes": config.limits.message_bytes,
-            "batch_bytes": config.limits.batch_bytes,
-            "batch_messages": config.limits.batch_messages,
-            "partition_bytes": config.limits.partition_bytes,
-        },
-        "stats": None if counted is None else topic_stats_json(counted),
-    }
+def _topic(topic: Topic, counted: queue_admin_pb2.TopicStats | None) -> shapes.Json:
+    stats = None if counted is None else shapes.topic_stats(counted)
+    return {**shapes.topic(topic_message(topic)), "stats": stats}

@@ -1,16 +1,12 @@
-"""The one statistics type of the server, and its forms: the admin RPC's message and the JSON of ``/stats``."""
+"""The one statistics type of the server, and its message; the message's JSON is in `shapes`, for all who show it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
-from telemetry.queue.core.types import GroupStats, LogStats, MemberStats, QueueStats, TopicPartition, TopicStats
+from telemetry.queue.core.types import GroupStats, LogStats, MemberStats, QueueStats, TopicStats
 from telemetry.queue.services.encode import MODES, duration, timestamp, topic_partitions
 from telemetry.v1 import queue_admin_pb2
-
-Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,92 +30,6 @@ def stats_message(stats: ServerStats) -> queue_admin_pb2.QueueStats:
         log=None if stats.queue.log is None else _log_message(stats.queue.log),
         connections=stats.connections,
     )
-
-
-def stats_json(stats: ServerStats) -> Json:
-    """The statistics as ``/stats`` returns them: the message's names, durations in seconds, times in RFC 3339."""
-    log = stats.queue.log
-    return {
-        "version": stats.version,
-        "start_time": rfc3339(stats.started_us),
-        "engine": stats.queue.engine,
-        "connections": stats.connections,
-        "topics": [topic_stats_json(topic) for topic in stats.queue.topics],
-        "groups": [_group_json(group) for group in stats.queue.groups],
-        "log": None
-        if log is None
-        else {
-            "bytes": log.bytes,
-            "segments": log.segments,
-            "fsyncs": log.fsyncs,
-            "fsync_p50_s": log.fsync_p50_s,
-            "fsync_p99_s": log.fsync_p99_s,
-            "quarantined_records": log.quarantined_records,
-            "torn_bytes": log.torn_bytes,
-        },
-    }
-
-
-def topic_stats_json(topic: TopicStats) -> Json:
-    """Counts of one topic."""
-    return {
-        "topic": topic.topic,
-        "messages": topic.messages,
-        "bytes": topic.bytes,
-        "published": topic.published,
-        "duplicates": topic.duplicates,
-        "publish_rate": topic.publish_rate,
-        "partitions": [
-            {
-                "partition": each.partition,
-                "start_offset": each.start_offset,
-                "end_offset": each.end_offset,
-                "bytes": each.bytes,
-            }
-            for each in topic.partitions
-        ],
-    }
-
-
-def rfc3339(us: int) -> str:
-    """An instant given in microseconds since 1970, as RFC 3339 in UTC."""
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)).isoformat().replace("+00:00", "Z")
-
-
-def _group_json(group: GroupStats) -> Json:
-    return {
-        "group": group.group,
-        "mode": group.mode.value,
-        "ready": group.ready,
-        "unacked": group.unacked,
-        "dead_lettered": group.dead_lettered,
-        "oldest_unacked_age_s": group.oldest_unacked_age_s,
-        "lag_messages": group.lag_messages,
-        "lag_age_s": group.lag_age_s,
-        "delivered": group.delivered,
-        "acked": group.acked,
-        "redelivered": group.redelivered,
-        "deliver_rate": group.deliver_rate,
-        "ack_rate": group.ack_rate,
-        "blocked_on_max_unacked": group.blocked_on_max_unacked,
-        "members": [
-            {
-                "member": member.member,
-                "session_id": member.session_id,
-                "peer": member.peer,
-                "permits_messages": member.permits_messages,
-                "permits_bytes": member.permits_bytes,
-                "unacked": member.unacked,
-                "partitions": _partitions_json(member.partitions),
-                "join_time": rfc3339(member.joined_us),
-            }
-            for member in group.members
-        ],
-    }
-
-
-def _partitions_json(partitions: Sequence[TopicPartition]) -> list[Json]:
-    return [{"topic": each.topic, "partition": each.partition} for each in partitions]
 
 
 def _topic_message(topic: TopicStats) -> queue_admin_pb2.TopicStats:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from telemetry.queue.clients.batches import Batch, DoneCallback, OutgoingMessage
+from telemetry.queue.clients.batches import Batch, DoneCallback, OutgoingMessage, encode_messages
 from telemetry.queue.clients.placement import partition_of_key
-from telemetry.v1 import queue_pb2
 
 
 class Accumulator:
@@ -30,6 +29,7 @@ class Accumulator:
     ) -> Sequence[Batch]:
         """Take a message, and return the batches that this closes, in order."""
         closed: list[Batch] = []
+        encoded = encode_messages((message,))  # first, because it may turn out to be none
         size = message.size
         place = self._place(topic, partitions, message)
         while place in self._open and self._open[place].size + size > self._batch_bytes:
@@ -38,7 +38,7 @@ class Accumulator:
         batch = self._open.get(place)
         if batch is None:
             batch = self._open[place] = _OpenBatch(now)
-        batch.add(message, size, done)
+        batch.add(encoded, size, done)
         if len(batch.done) >= self._batch_messages or batch.size >= self._batch_bytes:
             closed.append(self._close(place))
         return closed
@@ -80,20 +80,21 @@ class Accumulator:
         batch = self._open.pop(place)
         if self._turn.get(topic) == partition:
             self._turn[topic] += 1
-        encoded = batch.messages.SerializeToString()
-        return Batch(topic, partition, encoded, len(batch.done), batch.size, batch.opened_at, batch.done)
+        return Batch(
+            topic, partition, b"".join(batch.encoded), len(batch.done), batch.size, batch.opened_at, batch.done
+        )
 
 
 class _OpenBatch:
-    __slots__ = ("done", "messages", "opened_at", "size")
+    __slots__ = ("done", "encoded", "opened_at", "size")
 
     def __init__(self, opened_at: float) -> None:
-        self.messages = queue_pb2.MessageBatch()
+        self.encoded: list[bytes] = []
         self.done: list[DoneCallback] = []
         self.opened_at = opened_at
         self.size = 0
 
-    def add(self, message: OutgoingMessage, size: int, done: DoneCallback) -> None:
-        message.add_to(self.messages)
+    def add(self, encoded: bytes, size: int, done: DoneCallback) -> None:
+        self.encoded.append(encoded)
         self.done.append(done)
         self.size += size

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -39,14 +40,31 @@ class OutgoingMessage(NamedTuple):
             size += sum(len(name) + len(value) for name, value in self.attributes.items())
         return size
 
-    def add_to(self, batch: queue_pb2.MessageBatch) -> None:
-        """Append it to a batch."""
-        message = batch.messages.add(data=self.data)
-        # Asked first, because setting nothing takes longer than all the rest.
-        if self.attributes:
-            message.attributes.update(self.attributes)
-        if self.ordering_key:
-            message.ordering_key = self.ordering_key
+
+def encode_messages(messages: Iterable[OutgoingMessage]) -> bytes:
+    """An encoded ``MessageBatch``.
+
+    A message with nothing but data is what comes before the data, which depends on its size alone, and the data: that
+    takes a third of the time that an object of protobuf takes. Batches behind one another are one batch.
+    """
+    parts: list[bytes] = []
+    for data, attributes, ordering_key in messages:
+        if attributes or ordering_key:
+            message = queue_pb2.Message(data=data, attributes=attributes, ordering_key=ordering_key or "")
+            parts.append(queue_pb2.MessageBatch(messages=(message,)).SerializeToString())
+        else:
+            parts += (_head(len(data)), data)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def _head(size: int) -> bytes:
+    """What comes before ``size`` bytes of data in a batch: field and length of the message, field and length of data.
+
+    Taken from protobuf itself, so that it is written down nowhere else how a message is encoded.
+    """
+    encoded = queue_pb2.MessageBatch(messages=(queue_pb2.Message(data=bytes(size)),)).SerializeToString()
+    return encoded[: len(encoded) - size]
 
 
 @dataclass(slots=True, eq=False)

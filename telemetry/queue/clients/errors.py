@@ -2,6 +2,7 @@
 
 QueueClientError
 ├── QueueUnavailableError        the queue cannot be reached, or went away       UNAVAILABLE          (retriable)
+│   └── SessionEndedError        a session was ended on somebody's behalf        ABORTED
 ├── DeliveryTimeoutError         no answer in time; it may be stored or not      DEADLINE_EXCEEDED    (retriable)
 ├── ClientClosedError            the publisher or subscriber has been closed     CANCELLED
 └── RefusedError                 the queue refused the request                   whatever it said
@@ -54,6 +55,12 @@ class QueueUnavailableError(QueueClientError):
 
     code = "UNAVAILABLE"
     retriable = True
+
+
+class SessionEndedError(QueueUnavailableError):
+    """The queue ended the session on somebody's behalf: a member of the same name, a forced seek, a deletion."""
+
+    code = "ABORTED"
 
 
 class DeliveryTimeoutError(QueueClientError):
@@ -114,7 +121,7 @@ class ProducerFencedError(PreconditionFailedError):
 
 _BY_CODE: Final[dict[int, type[QueueClientError]]] = {
     code_pb2.UNAVAILABLE: QueueUnavailableError,
-    code_pb2.ABORTED: QueueUnavailableError,
+    code_pb2.ABORTED: SessionEndedError,
     code_pb2.DEADLINE_EXCEEDED: DeliveryTimeoutError,
     code_pb2.INVALID_ARGUMENT: InvalidRequestError,
     code_pb2.OUT_OF_RANGE: InvalidRequestError,

@@ -12,7 +12,7 @@ from typing import Final
 import grpc
 
 from telemetry.queue.clients.accumulator import Accumulator
-from telemetry.queue.clients.batches import NO_ATTRIBUTES, Batch, DoneCallback, OutgoingMessage
+from telemetry.queue.clients.batches import NO_ATTRIBUTES, Batch, DoneCallback, OutgoingMessage, encode_messages
 from telemetry.queue.clients.errors import (
     ClientClosedError,
     DeliveryTimeoutError,
@@ -25,7 +25,7 @@ from telemetry.queue.clients.topics import ProducerPosition, Storage, Topics, to
 from telemetry.queue.clients.window import ByteWindow
 from telemetry.queue.core.types import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Receipt
 from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
-from telemetry.v1 import queue_admin_pb2, queue_pb2
+from telemetry.v1 import queue_admin_pb2
 
 CLOSE_TIMEOUT_S: Final = 30.0
 """How long closing waits for confirmations."""
@@ -165,10 +165,7 @@ class Publisher:
         """
         if not 1 <= len(messages) <= BATCH_MESSAGES_MAX:
             raise InvalidRequestError(f"a batch has 1 to {BATCH_MESSAGES_MAX} messages", field="messages")
-        encoded = queue_pb2.MessageBatch()
-        for message in messages:
-            message.add_to(encoded)
-        data = encoded.SerializeToString()
+        data = encode_messages(messages)
         if len(data) > BATCH_BYTES_MAX:
             raise InvalidRequestError(
                 f"a batch of {len(data)} bytes is larger than {BATCH_BYTES_MAX}", field="messages"

@@ -63,6 +63,10 @@ class Session:
         self._leases = Leases(ack_wait_s=30.0)
         self._unsettled: dict[str, ReceivedDelivery] = {}
         self._leaving = self._drained = False
+        self.started_at: float | None = None
+        """When the queue took it up, on the loop's clock."""
+        self.has_delivered = False
+        """Whether any delivery has come."""
         self._ack_work, self._permit_work, self._lease_work, self._progress = (asyncio.Event() for _ in range(4))
         self._permits_urgent = asyncio.Event()
         self._now = asyncio.get_running_loop().time
@@ -145,6 +149,7 @@ class Session:
             if kind == "delivery":
                 self._deliver(response.delivery)
             elif kind == "started":
+                self.started_at = self._now()
                 self._leases = Leases(response.started.ack_wait.ToNanoseconds() / 1e9)
                 on_started(response.started)
             elif kind == "assigned":
@@ -162,6 +167,7 @@ class Session:
 
     def _deliver(self, wire: wire_pb2.Delivery) -> None:
         delivery = ReceivedDelivery(wire, self.settle)
+        self.has_delivered = True
         if not self._ephemeral:
             self._unsettled[delivery.delivery_id] = delivery
             self._leases.add(delivery.delivery_id, self._now())

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 RECONNECTS = Counter("telemetry_queue_subscriber_reconnects_total", "Attempts to open a subscription again.")
 STALE = Counter("telemetry_queue_subscriber_stale_total", "Outcomes that came too late: the messages come again.")
 
+STEADY_S: Final = 1.0
+"""A session that has delivered nothing counts as one that went well when it has lasted for so long."""
 CLOSE_TIMEOUT_S: Final = 10.0
 """How long closing waits for the outcomes on their way."""
 
@@ -200,7 +202,6 @@ class Subscriber:
         while not self._closed:
             problem: QueueClientError = QueueUnavailableError("the queue is draining")
             session = self._session = Session(self._channel, self._start, self._inbox, self._on_stale)
-            began_at = loop.time()
             try:
                 await session.run(self._on_started, self._changed.set)
             except QueueClientError as error:
@@ -218,8 +219,8 @@ class Subscriber:
                 self._failure = problem
                 self._started.set()
                 return
-            if loop.time() - began_at > LONGEST_S:
-                backoff.reset()  # not sooner, or two members of one name would throw each other out all the time
+            if _went_well(session, problem, loop.time()):
+                backoff.reset()
             wait_s = backoff.next_s()
             log.warning("not subscribed", extra={"error": problem.message, "retry_s": round(wait_s, 3)})
             await asyncio.sleep(wait_s)
@@ -236,3 +237,17 @@ class Subscriber:
         if not self._start.group:
             # What an ephemeral subscription was to begin with, it has seen; later it goes on with what is new.
             self._start.position.CopyFrom(start_position(Place.LATEST))
+
+
+def _went_well(session: Session, problem: QueueClientError, now: float) -> bool:
+    """Whether the next try may come as soon as after the first failure.
+
+    Two members of one name end each other's sessions, ABORTED, whatever these have delivered: they must become slow, as
+    must who is taken up and let go at once. A queue that is started again and again does something each time.
+    """
+    if session.started_at is None:
+        return False
+    lasted_s = now - session.started_at
+    if problem.code == "ABORTED":
+        return lasted_s > LONGEST_S
+    return session.has_delivered or lasted_s > STEADY_S

@@ -167,8 +167,9 @@ class BatchIndex:
 
     def find(self, offset: int) -> Entry | None:
         """The batch that holds ``offset``, or else the next above it."""
-        if not self._firsts:
-            return None
+        last = self.last()
+        if last is None or offset >= last.base_offset:  # by far the most often asked: what comes next, at the end
+            return last if last is not None and offset < last.end_offset else None
         number = max(bisect_right(self._firsts, offset) - 1, 0)
         at = self._blocks[number].at_offset(offset, 0 if number else self._head)
         if at == len(self._blocks[number]):

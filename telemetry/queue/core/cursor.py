@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from telemetry.queue.core.attempts import TriedBefore
 from telemetry.queue.core.batches import Entry
 from telemetry.queue.core.delivery import Piece, State
 from telemetry.queue.core.partition import Partition
@@ -36,10 +37,16 @@ class Cursor:
         "partition",
         "pieces",
         "settled",
+        "tried",
     )
 
     def __init__(
-        self, group: GroupState, partition: Partition, acked_through: int, settled: Iterable[Run] = ()
+        self,
+        group: GroupState,
+        partition: Partition,
+        acked_through: int,
+        settled: Iterable[Run] = (),
+        tried: TriedBefore | None = None,
     ) -> None:
         self.group = group
         self.partition = partition
@@ -49,6 +56,7 @@ class Cursor:
         self._ready: _PieceHeap = []
         self._waiting: _PieceHeap = []
         self.move(acked_through, settled)
+        self.tried = tried
 
     def move(self, acked_through: int, settled: Iterable[Run] = ()) -> None:
         """Stand at ``acked_through``, with ``settled`` done above it. There must be no pieces."""
@@ -58,6 +66,7 @@ class Cursor:
         self.acked_through = max(acked_through, self.partition.start_offset)
         self.next_offset = self.acked_through
         self.settled = RunSet((*settled, *self.partition.holes))
+        self.tried = None
         self._advance()
 
     # What may go out
@@ -77,10 +86,10 @@ class Cursor:
         entry = self._next_entry()
         return (entry, None) if entry is not None else None
 
-    def take(self, piece: Piece | None, size: int) -> Piece:
+    def take(self, entry: Entry, piece: Piece | None, size: int) -> Piece:
         """Take out at most ``size`` messages of what :meth:`peek` has just returned."""
         if piece is None:
-            return self._take_new(size)
+            return self._take_new(entry, size)
         part = piece.split_head(size)
         if part is piece:
             heappop(self._ready)
@@ -135,15 +144,30 @@ class Cursor:
                 return entry
             self.next_offset = entry.base_offset
 
-    def _take_new(self, size: int) -> Piece:
-        entry = self._next_entry()
-        assert entry is not None
+    def _take_new(self, entry: Entry, size: int) -> Piece:
         runs = self.settled.missing(self.next_offset, entry.end_offset)
         piece = Piece(self, entry, runs)
+        if self.tried is not None:
+            piece = self._as_tried(piece, self.tried)
         part = piece.split_head(size)
         self.next_offset = part.runs[-1][1]
         self.pieces[part] = None
         return part
+
+    def _as_tried(self, piece: Piece, before: TriedBefore) -> Piece:
+        """The head of a new piece that had the same number of attempts before the queue started."""
+        known, end = before.at(piece.first_offset, piece.runs[-1][1])
+        head = piece.split(piece.first_offset, end)
+        assert head is not None
+        if known is not None:
+            head.attempts, head.first_time_us, head.last_time_us = (
+                known.attempts,
+                known.first_time_us,
+                known.last_time_us,
+            )
+        elif before.is_over(piece.first_offset):
+            self.tried = None
+        return head
 
     def _advance(self) -> None:
         self.acked_through = self.settled.end_of_run_at(self.acked_through)

@@ -68,6 +68,7 @@ TABLE: Final[Mapping[State, Mapping[Event, State]]] = MappingProxyType(
     {
         State.READY: {
             Event.DELIVER: State.LEASED,
+            Event.BURY: State.BURYING,
             Event.DROP: State.DROPPED,
         },
         State.LEASED: {

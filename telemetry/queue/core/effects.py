@@ -33,5 +33,11 @@ class Effects:
         """Pieces to copy to their dead-letter topic."""
         self.moved: dict[Cursor, None] = {}
         """Cursors to store."""
+        self.handed: dict[Cursor, None] = {}
+        """Cursors from which messages went out for the first time, to be stored before long."""
+        self.tried: dict[Piece, None] = {}
+        """Pieces whose number of attempts is to be stored before long."""
+        self.forgotten: dict[Cursor, None] = {}
+        """Cursors of which no attempts count any more that were stored."""
         self.trims: list[Trim] = []
         """Batches to take out of the log."""

@@ -185,10 +185,17 @@ class GroupState:
             if left <= 0:
                 return False
             room = min(room, left)
-        piece_taken = cursor.take(piece, room)
+        piece_taken = cursor.take(entry, piece, room)
         if piece is None:
             self.unsettled += piece_taken.count
-        self._lease(piece_taken, session, now)
+            self._effects.handed[cursor] = None
+        if piece_taken.attempts >= self.settings.max_deliver:
+            # Only what was handed out before the queue was started can have used up its attempts and come here.
+            piece_taken.first_time_us = piece_taken.first_time_us or now.wall_us
+            piece_taken.last_time_us = piece_taken.last_time_us or now.wall_us
+            self._bury(piece_taken, f"delivered {piece_taken.attempts} times, the queue stopped meanwhile")
+        else:
+            self._lease(piece_taken, session, now)
         return True
 
     def _taker(self, cursor: Cursor, size: int) -> tuple[Session | None, int]:
@@ -217,6 +224,7 @@ class GroupState:
         self.delivered.add(piece.count, now.monotonic_s)
         if piece.attempts > 1:
             self.redelivered += piece.count
+            self._effects.tried[piece] = None
         session.hand(
             Handout(piece.cursor.partition, piece.entry, piece.due(), piece.count, delivery_id, piece.attempts, piece)
         )
@@ -289,6 +297,7 @@ class GroupState:
             self._bury(piece, f"delivered {piece.attempts} times, {reason}")
             return
         self._leases.end(piece)
+        self._effects.tried[piece] = None
         piece.apply(Event.NACK)
         self._recall(piece.cursor, piece.first_offset)
         if delay_s is None:
@@ -316,6 +325,8 @@ class GroupState:
             return
         self._leases.end(piece)
         piece.apply(Event.RELEASE)
+        if not spare_attempt or piece.attempts > 1:
+            self._effects.tried[piece] = None
         if spare_attempt:
             piece.attempts -= 1
         self._refile(piece)
@@ -324,6 +335,7 @@ class GroupState:
         piece.reason = reason
         piece.apply(Event.BURY)
         self._leases.end(piece, remember=True)
+        self._effects.tried[piece] = None
         self._effects.burials.append(piece)
 
     def _unlease(self, piece: Piece) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from telemetry.queue.core.attempts import TriedBefore
 from telemetry.queue.core.batches import Block, Entry
 from telemetry.queue.core.clock import Instant
 from telemetry.queue.core.cursor import Cursor
@@ -19,6 +20,7 @@ from telemetry.queue.core.effects import Effects, Trim
 from telemetry.queue.core.errors import AlreadyExistsError, FullError, NotFoundError, PreconditionError
 from telemetry.queue.core.groups import GroupState
 from telemetry.queue.core.leases import Leases
+from telemetry.queue.core.limits import flag_of
 from telemetry.queue.core.names import check_group_name, check_patterns, check_topic_name, is_pattern
 from telemetry.queue.core.partition import Partition, Placed
 from telemetry.queue.core.producers import Duplicate
@@ -29,9 +31,6 @@ from telemetry.queue.core.settings import check_wishes, settings_of
 from telemetry.queue.core.timers import Timers
 from telemetry.queue.core.topics import TopicDefaults, TopicState, new_topic
 from telemetry.queue.core.types import (
-    GROUPS_MAX,
-    SESSIONS_MAX,
-    TOPICS_MAX,
     AckEntry,
     AckStatus,
     Group,
@@ -53,6 +52,14 @@ class Acked(NamedTuple):
     burying: list[Piece]
 
 
+class Stand(NamedTuple):
+    """Where a group stands in a partition: what is settled, below an offset and in runs above; what was tried."""
+
+    acked_through: int
+    settled: Iterable[Run] = ()
+    tried: TriedBefore | None = None
+
+
 class Target(NamedTuple):
     """Where a batch is to go, or where it is already."""
 
@@ -70,6 +77,7 @@ class QueueCore:
         self.sessions: dict[str, Session] = {}
         self.effects = Effects()
         self.defaults = defaults
+        self.limits = defaults.limits
         self._nonce = nonce
         self._leases = Leases(nonce)
         self._timers = Timers()
@@ -90,8 +98,8 @@ class QueueCore:
         """Make a topic; groups and readers whose wildcards match it join it."""
         if config.name in self.topics:
             raise AlreadyExistsError(f"topic {config.name} exists", field="topic.name")
-        if len(self.topics) >= TOPICS_MAX:
-            raise FullError(f"there are {TOPICS_MAX} topics already")
+        if len(self.topics) >= self.limits.max_topics:
+            raise _too_many("topics", "max_topics", self.limits.max_topics)
         topic = new_topic(self._last_topic_id + 1, config, self.defaults, now.wall_us)
         self.adopt_topic(topic)
         for group in self.groups.values():
@@ -201,23 +209,28 @@ class QueueCore:
         Raises:
             InvalidArgumentError: for a field that is wrong.
             PreconditionError: if the group exists and its settings are others.
-            FullError: if there are too many groups or sessions.
+            FullError: if there are too many groups, members or subscriptions.
         """
         check_patterns(options.topics)
         for pattern in options.topics:
             if not is_pattern(pattern):
                 check_topic_name(pattern, "topics")
-        if len(self.sessions) >= SESSIONS_MAX:
-            raise FullError(f"there are {SESSIONS_MAX} subscriptions already", retry_after_s=1.0)
+        if len(self.sessions) >= self.limits.max_subscriptions:
+            raise _too_many("subscriptions", "max_subscriptions", self.limits.max_subscriptions, retry_after_s=1.0)
         if options.group:
             check_group_name(options.group)
             group = self.groups.get(options.group)
             if group is not None:
                 check_wishes(group.name, group.settings, options)
+                # Whoever comes under the name of a member takes its place and adds none.
+                if len(group.sessions) >= self.limits.max_members and options.member not in group.sessions:
+                    raise _too_many(
+                        f"members of group {group.name}", "max_members", self.limits.max_members, retry_after_s=1.0
+                    )
             else:
                 settings_of(options)
-                if len(self.groups) >= GROUPS_MAX:
-                    raise FullError(f"there are {GROUPS_MAX} groups already")
+                if len(self.groups) >= self.limits.max_groups:
+                    raise _too_many("groups", "max_groups", self.limits.max_groups)
         return [name for name in options.topics if not is_pattern(name) and name not in self.topics]
 
     def subscribe(self, options: SubscribeOptions, now: Instant) -> Session:
@@ -236,7 +249,7 @@ class QueueCore:
             group = self.groups.get(options.group)
             if group is None:
                 position = options.position or Place.EARLIEST
-                group = self.adopt_group(options.group, settings_of(options), lambda one: (one.resolve(position), ()))
+                group = self.adopt_group(options.group, settings_of(options), lambda one: Stand(one.resolve(position)))
                 self.effects.moved.update(dict.fromkeys(group.cursors.values()))
             session = Session(session_id, member, options.peer, options.topics, now.wall_us, self.effects, group)
             if (before := group.sessions.get(member)) is not None:
@@ -246,10 +259,8 @@ class QueueCore:
             session.group.join(session, now)
         return session
 
-    def adopt_group(
-        self, name: str, settings: GroupSettings, stand: Callable[[Partition], tuple[int, Iterable[Run]]]
-    ) -> GroupState:
-        """Make a group. ``stand`` says of a partition below which offset, and in which runs above, all is settled."""
+    def adopt_group(self, name: str, settings: GroupSettings, stand: Callable[[Partition], Stand]) -> GroupState:
+        """Make a group. ``stand`` says where it stands in a partition."""
         group = self.groups[name] = GroupState(name, settings, self._leases, self._timers, self.effects)
         for topic in self.topics.values():
             if group.subscribes_to(topic.name):
@@ -403,6 +414,7 @@ class QueueCore:
         for cursor in cursors:
             group.drop(cursor)
             cursor.move(cursor.partition.resolve(position))
+            self.effects.forgotten[cursor] = None
             group.activate(cursor)
         self.effects.moved.update(dict.fromkeys(cursors))
         return [position_of(cursor) for cursor in cursors]
@@ -441,6 +453,12 @@ class QueueCore:
 
     def _trim(self, partition: Partition, blocks: list[Block]) -> None:
         self.effects.trims.append(Trim(partition, blocks))
+
+
+def _too_many(what: str, limit: str, most: int, retry_after_s: float | None = None) -> FullError:
+    return FullError(
+        f"there are {most} {what} already, the most allowed ({flag_of(limit)})", retry_after_s=retry_after_s
+    )
 
 
 def position_of(cursor: Cursor, acked_through: int | None = None) -> GroupPosition:

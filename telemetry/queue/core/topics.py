@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from telemetry.queue.core.errors import FullError, InvalidArgumentError, NotFoundError, PreconditionError
+from telemetry.queue.core.limits import DEFAULT_LIMITS, Limits, flag_of
 from telemetry.queue.core.names import check_topic_name, partition_of_key
 from telemetry.queue.core.partition import Partition
 from telemetry.queue.core.rates import Meter
 from telemetry.queue.core.types import (
-    BATCH_BYTES_MAX,
-    BATCH_MESSAGES_MAX,
-    MESSAGE_BYTES_MAX,
-    PARTITIONS_MAX,
     PRODUCER_BYTES_MAX,
     PublishBatch,
     Storage,
@@ -29,10 +26,13 @@ RETRY_AFTER_S = 1.0
 class TopicDefaults:
     """What a topic is made with where its configuration leaves it open, and the storages there are."""
 
-    def __init__(self, storage: Storage, partition_bytes: Mapping[Storage, int]) -> None:
+    def __init__(
+        self, storage: Storage, partition_bytes: Mapping[Storage, int], limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         """``partition_bytes`` has the default limit of a partition for each storage that the engine offers."""
         self.storage = storage
         self.partition_bytes = partition_bytes
+        self.limits = limits
 
     def fill(self, config: TopicConfig) -> TopicConfig:
         """Check a configuration and return it with the defaults filled in.
@@ -43,9 +43,11 @@ class TopicDefaults:
         storage = config.storage or self.storage
         if storage not in self.partition_bytes:
             raise InvalidArgumentError(f"this queue keeps no topics on {storage.value}", field="topic.storage")
-        if not 0 <= config.partitions <= PARTITIONS_MAX:
+        most = self.limits.max_partitions
+        if not 0 <= config.partitions <= most:
             raise InvalidArgumentError(
-                f"a topic has 1 to {PARTITIONS_MAX} partitions, not {config.partitions}", field="topic.partitions"
+                f"a topic has 1 to {most} partitions ({flag_of('max_partitions')}), not {config.partitions}",
+                field="topic.partitions",
             )
         retention, limits = config.retention, config.limits
         if retention.age_s is not None and retention.age_s <= 0:
@@ -53,22 +55,19 @@ class TopicDefaults:
         if retention.bytes < 0:
             raise InvalidArgumentError("the bytes to keep must not be negative", field="topic.retention.bytes")
         filled = TopicLimits(
-            message_bytes=limits.message_bytes or MESSAGE_BYTES_MAX,
-            batch_bytes=limits.batch_bytes or BATCH_BYTES_MAX,
-            batch_messages=limits.batch_messages or BATCH_MESSAGES_MAX,
+            message_bytes=limits.message_bytes or self.limits.max_message_bytes,
+            batch_bytes=limits.batch_bytes or self.limits.max_batch_bytes,
+            batch_messages=limits.batch_messages or self.limits.max_batch_messages,
             partition_bytes=limits.partition_bytes or self.partition_bytes[storage],
         )
-        for name, value, most in (
-            ("message_bytes", filled.message_bytes, MESSAGE_BYTES_MAX),
-            ("batch_bytes", filled.batch_bytes, BATCH_BYTES_MAX),
-            ("batch_messages", filled.batch_messages, BATCH_MESSAGES_MAX),
-            ("partition_bytes", filled.partition_bytes, None),
-        ):
-            if value < 0 or (most is not None and value > most):
+        for name in ("message_bytes", "batch_bytes", "batch_messages"):
+            value, most = getattr(filled, name), getattr(self.limits, f"max_{name}")
+            if not 0 <= value <= most:
                 raise InvalidArgumentError(
-                    f"{name} must be 0 to {most}, not {value}" if most else f"{name} must not be negative",
-                    field=f"topic.limits.{name}",
+                    f"{name} must be 0 to {most} ({flag_of(f'max_{name}')}), not {value}", field=f"topic.limits.{name}"
                 )
+        if filled.partition_bytes < 0:
+            raise InvalidArgumentError("partition_bytes must not be negative", field="topic.limits.partition_bytes")
         return replace(config, partitions=config.partitions or 1, storage=storage, limits=filled)
 
 

@@ -21,12 +21,6 @@ PRODUCER_BYTES_MAX: Final = 128
 """Longest name of a producer, in UTF-8."""
 DURATION_S_MAX: Final = 12 * 3600.0
 """Longest ack wait, delay and backoff."""
-TOPICS_MAX: Final = 10_000
-"""Most topics of a queue."""
-GROUPS_MAX: Final = 10_000
-"""Most groups of a queue."""
-SESSIONS_MAX: Final = 10_000
-"""Most subscriptions open at a time."""
 
 
 class Storage(enum.Enum):
@@ -72,11 +66,11 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class TopicLimits:
-    """What a topic refuses. ``partition_bytes`` 0 means the server's default."""
+    """What a topic refuses. 0 means the queue's own limit."""
 
-    message_bytes: int = MESSAGE_BYTES_MAX
-    batch_bytes: int = BATCH_BYTES_MAX
-    batch_messages: int = BATCH_MESSAGES_MAX
+    message_bytes: int = 0
+    batch_bytes: int = 0
+    batch_messages: int = 0
     partition_bytes: int = 0
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Final
 
 from telemetry.queue.core.errors import FullError
+from telemetry.queue.core.limits import DEFAULT_LIMITS, Limits
 from telemetry.queue.core.topics import TopicDefaults
 from telemetry.queue.core.types import LogStats, Storage
 from telemetry.queue.engines.disk_log import CACHE_BYTES, SEGMENT_BYTES, DiskLog
 from telemetry.queue.engines.files import SYSTEM_FILES, Files, Lock
 from telemetry.queue.engines.fsync import ALWAYS, NEVER, FsyncPolicy
 from telemetry.queue.engines.local import Clock, LocalEngine, system_clock
-from telemetry.queue.engines.memory import MEMORY_PARTITION_BYTES
 from telemetry.queue.engines.memory_log import MemoryLog
 from telemetry.queue.engines.quarantine import Quarantine
 from telemetry.queue.engines.restoring import Restoring
@@ -23,9 +22,6 @@ from telemetry.queue.engines.sqlite_catalogue import SqliteCatalogue
 from telemetry.runtime.errors import DataDirectoryError
 
 __all__ = ["ALWAYS", "NEVER", "DiskEngine", "FsyncPolicy"]
-
-DISK_PARTITION_BYTES: Final = 64 << 30
-"""At how many bytes a partition on disk is full, unless its topic says otherwise."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +38,7 @@ class DiskEngine(LocalEngine):
         *,
         fsync: FsyncPolicy = ALWAYS,
         create_missing_topics: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
         clock: Clock = system_clock,
         segment_bytes: int = SEGMENT_BYTES,
         cache_bytes: int = CACHE_BYTES,
@@ -54,15 +51,15 @@ class DiskEngine(LocalEngine):
             directory: is made when it does not exist, and held exclusively.
             fsync: when publishing waits for the disk. Positions are always synced.
             create_missing_topics: whether publishing and subscribing to a topic that does not exist makes it.
+            limits: what is refused because it is too much.
             clock: the time, for tests.
             segment_bytes: size of the log's files.
             cache_bytes: how much of the newest batches is kept in memory.
             files: the disk, for tests.
             nonce: tells this start of the queue from all others; at random unless a test must be repeatable.
         """
-        defaults = TopicDefaults(
-            Storage.DISK, {Storage.DISK: DISK_PARTITION_BYTES, Storage.MEMORY: MEMORY_PARTITION_BYTES}
-        )
+        partition_bytes = {Storage.DISK: limits.partition_bytes, Storage.MEMORY: limits.memory_partition_bytes}
+        defaults = TopicDefaults(Storage.DISK, partition_bytes, limits)
         super().__init__(defaults, create_missing_topics=create_missing_topics, clock=clock, nonce=nonce)
         self._directory = directory
         self._fsync = fsync

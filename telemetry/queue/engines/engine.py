@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from telemetry.queue.core.limits import Limits
 from telemetry.queue.core.types import (
     AckEntry,
     AckStatus,
@@ -79,6 +80,11 @@ class QueueEngine(Protocol):
 
     name: str
     """``disk``, ``memory`` or ``jetstream``."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it refuses because it is too much; the server refuses some of it before it gets here."""
+        ...
 
     async def start(self) -> None:
         """Recover what was kept. Nothing else may be called before it returns."""

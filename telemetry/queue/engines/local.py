@@ -6,12 +6,14 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from telemetry.queue.core.batches import Entry
 from telemetry.queue.core.clock import Instant
-from telemetry.queue.core.delivery import Piece, State
+from telemetry.queue.core.delivery import SETTLED, Piece, State
 from telemetry.queue.core.errors import ClosedError, FullError, NotFoundError, QueueError
+from telemetry.queue.core.limits import Limits
 from telemetry.queue.core.names import check_topic_name
 from telemetry.queue.core.partition import Partition
 from telemetry.queue.core.queue import QueueCore, describe_group
@@ -46,6 +48,8 @@ from telemetry.queue.engines.subscription import LocalSubscription
 
 RETAIN_EVERY_S: Final = 1.0
 """How often retention by age is applied."""
+KEEP_ATTEMPTS_S: Final = 0.1
+"""How long attempts gather before they are kept; those of so short a time may be forgotten in a crash."""
 RETRY_AFTER_S: Final = 0.2
 """What publishers are told to wait while the disk is behind."""
 
@@ -77,8 +81,14 @@ class LocalEngine:
         self._uncommitted: set[TopicState] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s: float | None = None
+        self._keeper: asyncio.TimerHandle | None = None
         self._burials = Burials(self)
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def limits(self) -> Limits:
+        """What it refuses because it is too much."""
+        return self._core.limits
 
     # Life
 
@@ -102,8 +112,15 @@ class LocalEngine:
             self._core.close(session, self._clock(), drained=True, reason="the queue is shutting down")
         self._settle()
         self._open = False
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._keeper):
+            if timer is not None:
+                timer.cancel()
+        self._keep_attempts()
+        for group in self._core.groups.values():
+            for cursor in group.cursors.values():
+                # Nobody has anything now: how often each message was tried is known of each.
+                cursor.next_offset = cursor.acked_through
+                self._catalogue.put_cursor(cursor)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -182,8 +199,9 @@ class LocalEngine:
     async def subscribe(self, options: SubscribeOptions) -> LocalSubscription:
         """Open a subscription; the group is made when it does not exist."""
         self._check_open()
-        for name in self._core.check_subscription(options):
-            self._topic(name)
+        missing = self._core.check_subscription(options)
+        if missing and not self._create_missing_topics:
+            raise NotFoundError(f"there is no topic {missing[0]}", field="topics")
         known = options.group in self._core.groups
         session = self._core.subscribe(options, self._clock())
         settings = GroupSettings(options.topics) if session.group is None else session.group.settings
@@ -191,7 +209,7 @@ class LocalEngine:
         if session.group is not None and not known:
             self._catalogue.put_group(session.group)
         self._settle()
-        if session.group is not None or self._uncommitted:
+        if session.group is not None:
             try:
                 await self._catalogue.commit()
             except BaseException:
@@ -448,6 +466,8 @@ class LocalEngine:
         if effects.burials:
             burials, effects.burials = effects.burials, []
             self._burials.add(burials)
+        if (effects.handed or effects.tried or effects.forgotten) and self._keeper is None and self._open:
+            self._keeper = asyncio.get_running_loop().call_later(KEEP_ATTEMPTS_S, self._keep_soon)
         if effects.woken:
             woken, effects.woken = effects.woken, {}
             for session in woken:
@@ -457,6 +477,26 @@ class LocalEngine:
                 if session.closed:
                     self._subscriptions.pop(session, None)
         self._arm()
+
+    def _keep_soon(self) -> None:
+        self._keeper = None
+        self._keep_attempts()
+        with suppress(ClosedError):
+            self._catalogue.request_commit()
+
+    def _keep_attempts(self) -> None:
+        """Have the catalogue keep which messages were handed out, and how often those that come again."""
+        effects = self._core.effects
+        handed, tried, forgotten = effects.handed, effects.tried, effects.forgotten
+        effects.handed, effects.tried, effects.forgotten = {}, {}, {}
+        for cursor in forgotten:
+            self._catalogue.forget_attempts(cursor)
+        for piece in tried:
+            if piece.state not in SETTLED and piece in piece.cursor.pieces:
+                self._catalogue.put_attempts(piece)
+        for cursor in handed:
+            if cursor.group.cursors.get(cursor.partition) is cursor:
+                self._catalogue.put_cursor(cursor)
 
     def _arm(self) -> None:
         due = self._core.next_tick_s()

@@ -28,9 +28,9 @@ class Quarantine:
         """How many records were damaged since the directory was made."""
         return len(self._positions)
 
-    def holds_any(self, first: int, end: int) -> bool:
-        """Whether a record that begins in ``[first, end)`` was put aside."""
-        return any(_name(first) <= name < _name(end) for name in tuple(self._positions))
+    def within(self, first: int, end: int) -> list[int]:
+        """Where the records begin that lie in ``[first, end)`` and were put aside."""
+        return [int(name) for name in tuple(self._positions) if _name(first) <= name < _name(end)]
 
     def put(self, position: int, data: bytes) -> None:
         """Put a record aside, unless that was done before."""

@@ -109,7 +109,9 @@ def recover(files: Files, directory: Path, quarantine: Quarantine, restorer: Res
         records = [one for one in found if one.header is None or one.header.topic_id != SEAL_TOPIC]
         summary = _summarise(base, end, records)
         if summary is not None:
+            # It says what the segment was written with; what turned out to be damaged is left out by whoever reads it.
             write_summary(files, directory, summary)
+            summary.leave_out([one.position for one in records if not one.intact])
         live = restorer.take_summary(summary) if summary is not None else sum(map(restorer.take, records))
         recovered.segments.append(Segment(path, base, end, live))
     there = {segment.base for segment in recovered.segments}
@@ -129,15 +131,16 @@ def _summary_of(files: Files, directory: Path, base: int, *, last: bool, quarant
         if not (last and isinstance(error, MissingError)):
             _log.warning("segment read for its summary", extra={"position": base, "summary": str(error)})
         return None
-    return None if quarantine.holds_any(base, summary.end) else summary
+    summary.leave_out(quarantine.within(base, summary.end))
+    return summary
 
 
 def _summarise(base: int, end: int, records: list[Found]) -> Summary | None:
-    """The summary of a segment, unless there is damage in it."""
+    """The summary of a segment, unless nobody can say of some of its bytes which offsets they held."""
     summary = Summary(base)
     summary.end = end
     for one in records:
-        if one.header is None or not one.intact:
+        if one.header is None:
             return None
         header = one.header
         entry = Entry(header.base_offset, header.messages, header.batch_bytes, header.time_us, one.position)
@@ -195,7 +198,7 @@ def _torn_from(found: list[Found], quarantine: Quarantine) -> int | None:
     """
     durable = _durable_mark(found)
     unreadable = (one.position for one in found if not one.intact and one.position >= durable)
-    return next((position for position in unreadable if not quarantine.holds_any(position, position + 1)), None)
+    return next((position for position in unreadable if not quarantine.within(position, position + 1)), None)
 
 
 def _durable_mark(found: list[Found]) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from telemetry.queue.core.attempts import TriedBefore
 from telemetry.queue.core.batches import Entry
 from telemetry.queue.core.partition import Partition
 from telemetry.queue.core.producers import SentBatch
-from telemetry.queue.core.queue import QueueCore
-from telemetry.queue.core.runs import Run
+from telemetry.queue.core.queue import QueueCore, Stand
 from telemetry.queue.engines.recovery import Found
 from telemetry.queue.engines.sqlite_catalogue import Kept
 from telemetry.queue.engines.summaries import Section, Summary
@@ -74,7 +74,9 @@ class Restoring:
         self._unreadable_before[partition] = self._unreadable
         for producer_id, state in section.producers:
             partition.producers.restore_state(producer_id, state)
-        return partition.restore_block(section.block)
+        needed = partition.restore_block(section.block) if len(section.block) else 0
+        partition.skip_to(section.end_offset)
+        return needed
 
     def finish(self) -> None:
         """Set the groups where they stood."""
@@ -83,12 +85,17 @@ class Restoring:
             # read, but a message takes two bytes at least.
             lost = self._unreadable - self._unreadable_before.get(partition, 0)
             partition.skip_to(partition.end_offset + lost // 2)
-        for (_, topic_id, number), (acked_through, settled) in self._kept.cursors.items():
+        for (group, topic_id, number), (acked_through, settled) in self._kept.cursors.items():
             if (known := self._partitions.get((topic_id, number))) is not None:
-                # What was acked was there, even if the log was not synced and has lost it.
-                known.skip_to(max(acked_through, settled[-1][1] if settled else 0))
+                # What was acked or handed out was there, even if the log was not synced and has lost it.
+                handed = self._kept.handed[group, topic_id, number]
+                known.skip_to(max(acked_through, settled[-1][1] if settled else 0, handed))
         for name, settings in self._kept.groups:
             self._core.adopt_group(name, settings, partial(self._stand, name))
 
-    def _stand(self, group: str, partition: Partition) -> tuple[int, list[Run]]:
-        return self._kept.cursors.get((group, partition.topic.topic_id, partition.number), (0, []))
+    def _stand(self, group: str, partition: Partition) -> Stand:
+        place = group, partition.topic.topic_id, partition.number
+        acked_through, settled = self._kept.cursors.get(place, (0, ()))
+        handed, tried = self._kept.handed.get(place, 0), self._kept.tried.get(place, ())
+        known = TriedBefore(handed, tried) if handed > acked_through or tried else None
+        return Stand(acked_through, settled, known)

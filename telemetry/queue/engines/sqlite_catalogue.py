@@ -7,10 +7,13 @@ import sqlite3
 import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from telemetry.queue.core.attempts import Tried
 from telemetry.queue.core.cursor import Cursor
+from telemetry.queue.core.delivery import Piece
 from telemetry.queue.core.errors import ClosedError, FullError
 from telemetry.queue.core.groups import GroupState
 from telemetry.queue.core.partition import Partition
@@ -21,7 +24,7 @@ from telemetry.queue.engines.files import Files
 from telemetry.queue.engines.group_commit import GroupCommit
 from telemetry.runtime.errors import DataDirectoryError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 RETRY_AFTER_S: Final = 1.0
 """What is told to whoever asked when the disk is full."""
 
@@ -47,6 +50,19 @@ CREATE TABLE producers (
 ) WITHOUT ROWID;
 """
 
+_SECOND_SCHEMA: Final = """
+ALTER TABLE cursors ADD COLUMN handed_through INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE attempts (
+    group_name TEXT NOT NULL, topic_id INTEGER NOT NULL, partition INTEGER NOT NULL,
+    first_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, first_time_us INTEGER NOT NULL, last_time_us INTEGER NOT NULL,
+    PRIMARY KEY (group_name, topic_id, partition, first_offset)
+) WITHOUT ROWID;
+"""
+"""What version 2 has beyond version 1."""
+
+_DELETE_ATTEMPTS: Final = "DELETE FROM attempts WHERE group_name = ? AND topic_id = ? AND partition = ?"
+
 _Statement = tuple[str, tuple[Any, ...]]
 _Key = tuple[str | int, ...]
 
@@ -70,6 +86,9 @@ class Kept:
     last_topic_id: int = 0
     groups: list[tuple[str, GroupSettings]] = field(default_factory=list)
     cursors: dict[tuple[str, int, int], tuple[int, list[Run]]] = field(default_factory=dict)
+    handed: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    """Below which offset a group was handed messages."""
+    tried: dict[tuple[str, int, int], list[Tried]] = field(default_factory=dict)
     starts: dict[tuple[int, int], int] = field(default_factory=dict)
     producers: list[tuple[int, int, str, int, int, int]] = field(default_factory=list)
     """Topic id, partition, producer, epoch, last sequence, last time."""
@@ -87,19 +106,22 @@ class SqliteCatalogue:
         self._path = path
         self._failed = failed
         self._changes: dict[_Key, _Change] = {}
+        # Group, topic id and partition of which there are attempts; most never have any, and cost nothing then.
+        self._with_attempts: set[tuple[str, int, int]] = set()
         try:
             self._connection = files.connect(path)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             self.is_new = version == 0
-            if self.is_new:
-                self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            if version < SCHEMA_VERSION:
+                schema = (_SCHEMA if self.is_new else "") + _SECOND_SCHEMA
+                self._connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         except sqlite3.Error as error:
             raise DataDirectoryError(f"{path} cannot be used: {error}") from None
-        if version not in (0, SCHEMA_VERSION):
+        if version > SCHEMA_VERSION:
             self.close()
-            raise DataDirectoryError(f"{path} has version {version}; this program reads {SCHEMA_VERSION}")
+            raise DataDirectoryError(f"{path} has version {version}; this program reads {SCHEMA_VERSION} and older")
         self._commit = GroupCommit("queue-catalogue", self._gather, self._write, self._finish)
 
     def load(self) -> Kept:
@@ -126,12 +148,19 @@ class SqliteCatalogue:
             kept.last_topic_id = topic_id
         for name, settings in execute("SELECT name, settings FROM subscription_groups"):
             kept.groups.append((name, _settings_of(json.loads(settings))))
-        for group, topic_id, partition, acked_through, settled in execute(
-            "SELECT group_name, topic_id, partition, acked_through, settled FROM cursors"
+        for group, topic_id, partition, acked_through, settled, handed_through in execute(
+            "SELECT group_name, topic_id, partition, acked_through, settled, handed_through FROM cursors"
         ):
             kept.cursors[group, topic_id, partition] = acked_through, list(struct.iter_unpack("<QQ", settled))
+            kept.handed[group, topic_id, partition] = handed_through
+        for group, topic_id, partition, *tried in execute(
+            "SELECT group_name, topic_id, partition, first_offset, end_offset, attempts, first_time_us, last_time_us "
+            "FROM attempts"
+        ):
+            kept.tried.setdefault((group, topic_id, partition), []).append(Tried(*tried))
         for topic_id, partition, start_offset in execute("SELECT topic_id, partition, start_offset FROM starts"):
             kept.starts[topic_id, partition] = start_offset
+        self._with_attempts.update(kept.tried)
         kept.producers = execute(
             "SELECT topic_id, partition, producer_id, epoch, last_sequence, time_us FROM producers"
         ).fetchall()
@@ -156,7 +185,7 @@ class SqliteCatalogue:
 
     def delete_topic(self, topic: TopicState) -> None:
         """Forget a topic and all that belongs to it."""
-        tables = ("topics", "cursors", "starts", "producers")
+        tables = ("topics", "cursors", "starts", "producers", "attempts")
         statements: list[_Statement] = [
             (f"DELETE FROM {table} WHERE topic_id = ?", (topic.topic_id,))  # noqa: S608  (a constant)
             for table in tables
@@ -173,6 +202,7 @@ class SqliteCatalogue:
         statements: list[_Statement] = [
             ("DELETE FROM subscription_groups WHERE name = ?", (group.name,)),
             ("DELETE FROM cursors WHERE group_name = ?", (group.name,)),
+            ("DELETE FROM attempts WHERE group_name = ?", (group.name,)),
         ]
         self._put(("delete group", group.name), lambda: statements)
 
@@ -184,12 +214,16 @@ class SqliteCatalogue:
 
         def statements() -> list[_Statement]:
             settled = b"".join(struct.pack("<QQ", first, end) for first, end in cursor.settled)
-            return [
+            changes: list[_Statement] = [
                 (
-                    "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?)",
-                    (group, topic_id, number, cursor.acked_through, settled),
+                    "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?, ?, ?, ?)",
+                    (group, topic_id, number, cursor.acked_through, settled, cursor.next_offset),
                 )
             ]
+            if (group, topic_id, number) in self._with_attempts:
+                where = (group, topic_id, number, cursor.acked_through)
+                changes.append((f"{_DELETE_ATTEMPTS} AND end_offset <= ?", where))
+            return changes
 
         self._put(("cursor", group, topic_id, number), statements)
 
@@ -210,6 +244,32 @@ class SqliteCatalogue:
             return changes
 
         self._put(("start", topic_id, number), statements)
+
+    def put_attempts(self, piece: Piece) -> None:
+        """Keep how often a piece was handed out, as it is now."""
+        cursor = piece.cursor
+        if cursor.partition.topic.in_memory:
+            return
+        place = (cursor.group.name, cursor.partition.topic.topic_id, cursor.partition.number)
+        self._with_attempts.add(place)
+        for first, end in piece.runs:
+            row = (*place, first, end, piece.attempts, piece.first_time_us, piece.last_time_us)
+            self._put(("attempts", *place, first), partial(_insert_attempts, row))
+
+    def forget_attempts(self, cursor: Cursor) -> None:
+        """Forget how often anything of a partition was handed out to a group."""
+        place = (cursor.group.name, cursor.partition.topic.topic_id, cursor.partition.number)
+        if place in self._with_attempts:
+            self._put(("forget attempts", *place), lambda: [(_DELETE_ATTEMPTS, place)])
+
+    def request_commit(self) -> None:
+        """See to it that everything so far becomes durable before long.
+
+        Raises:
+            ClosedError: if the database is closed.
+        """
+        if self._changes:
+            self._commit.request()
 
     async def commit(self) -> None:
         """Wait until everything so far is durable.
@@ -261,6 +321,10 @@ class SqliteCatalogue:
             return FullError("the disk is full: positions cannot be stored", retry_after_s=RETRY_AFTER_S)
         self._failed(result)
         return ClosedError(f"the catalogue has failed: {result}")
+
+
+def _insert_attempts(row: tuple[Any, ...]) -> list[_Statement]:
+    return [("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)]
 
 
 def _plain_config(config: TopicConfig) -> dict[str, Any]:

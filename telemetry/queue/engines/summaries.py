@@ -1,7 +1,8 @@
 """What a closed segment holds, in a file beside it, so that a start need not read the segment itself.
 
 A summary says nothing that its segment does not say: one that is missing, damaged, of another format or of another
-segment is built again. It is written for segments without damage only; the others are read in full on every start.
+segment is built again. It has the records that turned out to be damaged too, so that their offsets and producers are
+known; whoever reads it leaves out what is in quarantine. A segment of which not all headers can be read has none.
 
     offset  size  field
          0     8  magic
@@ -44,7 +45,7 @@ import logging
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -115,6 +116,15 @@ class Summary:
             last_sequence = first_sequence + entry.messages - 1
             sent = SentBatch(first_sequence, entry.messages, entry.base_offset)
             section.producers.restore(producer_id, producer_epoch, last_sequence, entry.time_us, sent)
+
+    def leave_out(self, positions: Collection[int]) -> None:
+        """Forget the batches that begin at these positions, but not that there were offsets and sequences there."""
+        if not positions:
+            return
+        damaged = set(positions)
+        for section in self.sections.values():
+            section.end_offset = section.block[-1].end_offset
+            section.block = Block.of(entry for entry in section.block if entry.position not in damaged).packed()
 
 
 def summary_path(directory: Path, base: int) -> Path:

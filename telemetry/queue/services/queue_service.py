@@ -21,6 +21,9 @@ from telemetry.v1 import queue_pb2
 _ACK_ENTRY_BYTES = 256
 """About what an entry of an AckRequest occupies on top of its own bytes."""
 
+_RESPONSE_BYTES = 512
+"""About what a response occupies, and each of the results in it as much as an entry."""
+
 _ACK_STATUS = {
     AckStatus.OK: queue_pb2.ACK_STATUS_OK,
     AckStatus.STALE: queue_pb2.ACK_STATUS_STALE,
@@ -33,11 +36,14 @@ class QueueService:
 
     def __init__(self, engine: QueueEngine) -> None:
         self._engine = engine
+        self._limits = engine.limits
         self.publishes: Pipeline[wire_pb2.PublishRequest, queue_pb2.PublishResponse] = Pipeline(
-            self._publish, lambda request: request.ByteSize()
+            self._publish, lambda request: request.ByteSize(), lambda response: _RESPONSE_BYTES
         )
         self.acks: Pipeline[queue_pb2.AckRequest, queue_pb2.AckResponse] = Pipeline(
-            self._ack, lambda request: request.ByteSize() + len(request.entries) * _ACK_ENTRY_BYTES
+            self._ack,
+            lambda request: request.ByteSize() + len(request.entries) * _ACK_ENTRY_BYTES,
+            lambda response: _RESPONSE_BYTES + len(response.results) * _ACK_ENTRY_BYTES,
         )
         self.subscriptions = OpenStreams()
 
@@ -78,7 +84,7 @@ class QueueService:
     async def _publish(self, request: wire_pb2.PublishRequest) -> queue_pb2.PublishResponse:
         response = queue_pb2.PublishResponse(request_id=request.request_id)
         try:
-            batch = publish_batch(request)
+            batch = publish_batch(request, self._limits)
             del request  # or its bytes would be held twice for as long as the disk takes
             receipt = await self._engine.publish(batch)
         except ClosedError:

@@ -85,23 +85,40 @@ async def _take_flows(requests: Requests, subscription: Subscription, draining: 
 
 async def _send(subscription: Subscription, reader: asyncio.Task[None], context: Context) -> None:
     """Write events until the reader is done or delivering was stopped."""
-    while True:
-        upcoming = asyncio.create_task(subscription.next_events())
-        try:
-            await asyncio.wait((upcoming, reader), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            upcoming.cancel()
-        if upcoming.done():
-            events = upcoming.result()
+    sending = _Sending(subscription, reader, context)
+    task = asyncio.create_task(sending.run())
+    reader.add_done_callback(lambda _: task.cancel() if sending.is_waiting else None)
+    try:
+        await asyncio.wait((task,))
+    finally:
+        task.cancel()
+    if not task.cancelled():
+        task.result()
+    if reader.done():
+        reader.result()
+
+
+class _Sending:
+    """One task for all that a stream sends; only while it waits for more may it be stopped from outside."""
+
+    def __init__(self, subscription: Subscription, reader: asyncio.Task[None], context: Context) -> None:
+        self._subscription = subscription
+        self._reader = reader
+        self._context = context
+        self.is_waiting = False
+
+    async def run(self) -> None:
+        subscription, write = self._subscription, self._context.write
+        while not self._reader.done():
+            self.is_waiting = True
+            events = await subscription.next_events()
+            self.is_waiting = False
             for event in events:
-                await context.write(event_response(event))
+                await write(event_response(event))
             if not events:
                 if subscription.closed_reason:
                     raise SessionEndedError(f"the session was ended: {subscription.closed_reason}")
                 return
-        if reader.done():
-            reader.result()
-            return
 
 
 async def _drain(subscription: Subscription, reader: asyncio.Task[None], within_s: float, context: Context) -> None:

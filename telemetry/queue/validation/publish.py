@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from google.protobuf.message import DecodeError
 
-from telemetry.queue.core.types import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, PublishBatch
+from telemetry.queue.core.limits import Limits, flag_of
+from telemetry.queue.core.types import PublishBatch
 from telemetry.queue.validation.fields import NAME_BYTES_MAX, ORDERING_KEY_BYTES_MAX, invalid, text, topic_name
 from telemetry.queue.wire_pb2 import PublishRequest
 from telemetry.v1 import queue_pb2
@@ -22,7 +23,7 @@ ATTRIBUTE_VALUE_BYTES_MAX: Final = 4096
 """Longest value of an attribute."""
 
 
-def publish_batch(request: PublishRequest) -> PublishBatch:
+def publish_batch(request: PublishRequest, limits: Limits) -> PublishBatch:
     """Check every field of the request.
 
     Raises:
@@ -36,7 +37,7 @@ def publish_batch(request: PublishRequest) -> PublishBatch:
     if text(request.producer_id, "producer_id", NAME_BYTES_MAX) and placement is None:
         invalid("partition", "or ordering_key is required with producer_id")
     batch = request.batch
-    count, largest_message = _check_messages(batch)
+    count, largest_message = _check_messages(batch, limits)
     if request.producer_epoch > SEQUENCE_MAX:
         invalid("producer_epoch", f"is {request.producer_epoch}; at most {SEQUENCE_MAX} is allowed")
     if request.first_sequence + count - 1 > SEQUENCE_MAX:
@@ -54,10 +55,10 @@ def publish_batch(request: PublishRequest) -> PublishBatch:
     )
 
 
-def _check_messages(encoded: bytes) -> tuple[int, int]:
+def _check_messages(encoded: bytes, limits: Limits) -> tuple[int, int]:
     """The number of messages in an encoded MessageBatch, and the bytes of data of the largest."""
-    if len(encoded) > BATCH_BYTES_MAX:
-        invalid("batch", f"has {len(encoded)} bytes; at most {BATCH_BYTES_MAX} are allowed")
+    if len(encoded) > limits.max_batch_bytes:
+        _too_much("batch", f"has {len(encoded)} bytes", "max_batch_bytes", limits.max_batch_bytes)
     try:
         messages = queue_pb2.MessageBatch.FromString(encoded).messages
     except DecodeError:
@@ -65,13 +66,20 @@ def _check_messages(encoded: bytes) -> tuple[int, int]:
     count = len(messages)
     if count == 0:
         invalid("batch.messages", "is empty; at least one message is required")
-    if count > BATCH_MESSAGES_MAX:
-        invalid("batch.messages", f"has {count} entries; at most {BATCH_MESSAGES_MAX} are allowed")
+    if count > limits.max_batch_messages:
+        _too_much("batch.messages", f"has {count} entries", "max_batch_messages", limits.max_batch_messages)
     sizes = [len(message.data) for message in messages]
     largest = max(sizes)
+    if largest > limits.max_message_bytes:
+        field = f"batch.messages[{sizes.index(largest)}].data"
+        _too_much(field, f"has {largest} bytes", "max_message_bytes", limits.max_message_bytes)
     if not _is_data_alone(encoded, sizes):
         _check_keys_and_attributes(messages)
     return count, largest
+
+
+def _too_much(field: str, problem: str, limit: str, most: int) -> NoReturn:
+    invalid(field, f"{problem}; at most {most} are allowed ({flag_of(limit)})")
 
 
 def _is_data_alone(encoded: bytes, sizes: Sequence[int]) -> bool:

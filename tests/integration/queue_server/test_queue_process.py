@@ -20,7 +20,7 @@ from telemetry.queue.engines.memory import MemoryEngine
 from telemetry.queue.server import QueueFailedError, QueueServer
 from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
 from telemetry.v1 import queue_admin_pb2, queue_pb2
-from tests.integration.queue_server.wire_client import Client, ending, read, read_delivery
+from tests.integration.queue_server.wire_client import Client, ending, fields_of, read, read_delivery
 
 
 @dataclass
@@ -133,6 +133,25 @@ async def test_topics_are_not_made_when_that_is_turned_off(start: Start) -> None
     request = queue_admin_pb2.CreateTopicRequest(topic=queue_admin_pb2.Topic(name="t"))
     await queue.client.admin.CreateTopic(request)
     assert (await queue.client.publish("t", b"one")).base_offset == 0
+
+
+async def test_limits_are_set_by_flags_and_variables_and_named_in_refusals(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELEMETRY_QUEUE_MAX_BATCH_MESSAGES", "1")
+    queue = await start("--engine", "memory", "--max-topics", 1)
+    await queue.client.publish("t", b"one")
+    call = queue.client.queue.Publish()
+    await call.write(queue.client.request("t", b"one", b"two"))
+    error = (await read(call)).error
+    assert error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert "--max-batch-messages" in error.message
+    assert fields_of(error) == ["batch.messages"]
+    await call.write(queue.client.request("another", b"one"))
+    error = (await read(call)).error
+    assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert "--max-topics" in error.message
+    call.cancel()
 
 
 async def test_a_port_in_use_is_named() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from telemetry.queue.core.clock import Instant
 from telemetry.queue.core.errors import ClosedError, FullError
-from telemetry.queue.core.queue import QueueCore
+from telemetry.queue.core.queue import QueueCore, Stand
 from telemetry.queue.core.sessions import Handout, Session
 from telemetry.queue.core.topics import TopicDefaults
 from telemetry.queue.core.types import (
@@ -86,7 +86,7 @@ def test_nothing_that_waits_to_be_sent_overtakes_a_message_that_comes_again(how:
 
 def test_what_was_acked_before_a_restart_does_not_come_again_once_what_lay_before_it_is_lost() -> None:
     core = queue_of(3)
-    core.adopt_group("g", GroupSettings(("t",)), lambda partition: (0, [(1, 2)]))
+    core.adopt_group("g", GroupSettings(("t",)), lambda partition: Stand(0, [(1, 2)]))
     (partition,) = core.topics["t"].partitions
     first = partition.index.first()
     assert first is not None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from telemetry.queue.clients.accumulator import Accumulator
-from telemetry.queue.clients.batches import MESSAGE_OVERHEAD_BYTES, Batch, OutgoingMessage
+from telemetry.queue.clients.batches import MESSAGE_OVERHEAD_BYTES, Batch, OutgoingMessage, encode_messages
 from telemetry.queue.clients.placement import partition_of_key
 from telemetry.queue.core.types import Receipt
 from telemetry.v1 import queue_pb2
@@ -111,3 +115,35 @@ def test_a_duplicate_from_long_ago_has_no_offset() -> None:
     outcomes: list[object] = []
     Batch("t", 3, b"", 1, 0, 0.0, (outcomes.append,)).succeed(Receipt(3, None, duplicate=True))
     assert outcomes == [Receipt(3, None, duplicate=True)]
+
+
+def test_what_is_no_message_is_refused_to_its_sender_and_leaves_no_trace() -> None:
+    accumulator = Accumulator(batch_messages=2, batch_bytes=1000, linger_s=1.0)
+    with pytest.raises(TypeError):
+        accumulator.add("t", 1, OutgoingMessage("text"), lambda outcome: None, 0.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        accumulator.add("t", 1, OutgoingMessage(b"a", {"n": 1}), lambda outcome: None, 0.0)  # type: ignore[dict-item]
+    assert accumulator.close_all() == []
+    add(accumulator, b"a")
+    (batch,) = add(accumulator, b"b")
+    assert data_of(batch) == [b"a", b"b"]
+
+
+@given(
+    st.lists(
+        st.builds(
+            OutgoingMessage,
+            st.integers(0, 20_000).map(lambda size: b"x" * size),
+            st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+            st.none() | st.text(max_size=3),
+        ),
+        max_size=6,
+    )
+)
+def test_messages_are_encoded_as_protobuf_would(messages: list[OutgoingMessage]) -> None:
+    batch = queue_pb2.MessageBatch()
+    for message in messages:
+        batch.messages.add(data=message.data, attributes=message.attributes, ordering_key=message.ordering_key or "")
+    encoded = encode_messages(messages)
+    assert queue_pb2.MessageBatch.FromString(encoded) == batch
+    assert len(encoded) == batch.ByteSize()

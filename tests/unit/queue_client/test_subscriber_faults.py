@@ -398,3 +398,29 @@ async def test_closing_does_not_wait_for_a_queue_that_is_not_there() -> None:
 def test_bad_settings_are_named(wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         Subscriber("127.0.0.1:1", ["t"], **{wrong: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "delivers", "soon"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, True, True),
+        (grpc.StatusCode.UNAVAILABLE, False, False),
+        (grpc.StatusCode.ABORTED, True, False),
+    ],
+    ids=["a queue that restarts", "a queue that lets go at once", "a member of the same name"],
+)
+async def test_a_session_that_did_something_is_followed_by_the_next_soon_unless_another_member_ended_it(
+    code: grpc.StatusCode, delivers: bool, soon: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = ScriptedQueue()
+    async with serving(queue) as address, Subscriber(address, ["t"], "g") as subscriber:
+        for number in range(4):
+            session = await queue.sessions.get()
+            if delivers:
+                session.deliver(f"d{number}")
+                await next_delivery(subscriber)
+            session.cut(code)
+        await queue.sessions.get()
+    waits = [getattr(record, "retry_s", 0.0) for record in caplog.records if record.message == "not subscribed"]
+    assert len(waits) == 4
+    assert (max(waits) <= 0.1) is soon, waits

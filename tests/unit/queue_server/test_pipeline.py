@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from telemetry.queue.core.errors import ClosedError
+from telemetry.queue.services import pipeline as pipeline_module
 from telemetry.queue.services.pipeline import REQUEST_OVERHEAD_BYTES, STREAM_BYTES_MAX, Pipeline
 
 
@@ -71,12 +72,16 @@ def stream() -> Stream:
     return Stream()
 
 
+def pipeline_of(answers: Answers, request_bytes: int = 0, answer_bytes: int = 0) -> Pipeline[int, int]:
+    return Pipeline(answers, lambda _: request_bytes, lambda _: answer_bytes)
+
+
 def serving(pipeline: Pipeline[int, int], stream: Stream) -> asyncio.Task[None]:
     return asyncio.create_task(pipeline.serve(stream.reading(), stream.context))
 
 
 async def test_requests_begin_at_once_and_are_answered_in_their_order(answers: Answers, stream: Stream) -> None:
-    served = serving(Pipeline(answers, lambda _: 0), stream)
+    served = serving(pipeline_of(answers), stream)
     stream.send(1, 2, 3, None)
     await settle()
     assert answers.begun == [1, 2, 3]
@@ -90,7 +95,7 @@ async def test_requests_begin_at_once_and_are_answered_in_their_order(answers: A
 
 async def test_a_stream_is_not_read_while_too_many_bytes_are_unanswered(answers: Answers, stream: Stream) -> None:
     half = STREAM_BYTES_MAX // 2 - REQUEST_OVERHEAD_BYTES
-    served = serving(Pipeline(answers, lambda _: half), stream)
+    served = serving(pipeline_of(answers, half), stream)
     stream.send(*range(10), None)
     await settle()
     assert answers.begun == [0, 1]
@@ -105,7 +110,7 @@ async def test_a_stream_is_not_read_while_too_many_bytes_are_unanswered(answers:
 
 
 async def test_a_request_larger_than_all_room_passes_alone(answers: Answers, stream: Stream) -> None:
-    served = serving(Pipeline(answers, lambda _: 2 * STREAM_BYTES_MAX), stream)
+    served = serving(pipeline_of(answers, 2 * STREAM_BYTES_MAX), stream)
     stream.send(1, 2, None)
     await settle()
     assert answers.begun == [1]
@@ -116,8 +121,71 @@ async def test_a_request_larger_than_all_room_passes_alone(answers: Answers, str
     assert stream.written == [1, 2]
 
 
+class Unread(Stream):
+    """A stream whose client reads no answers until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = asyncio.Event()
+
+    async def write(self, response: int) -> None:
+        await self.reads.wait()
+        await super().write(response)
+
+
+async def test_who_leaves_too_many_answers_unread_is_not_read_from_and_others_are(
+    answers: Answers, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "UNREAD_BYTES_MAX", 250)
+    pipeline = pipeline_of(answers, answer_bytes=100)
+    idle = Unread()
+    served = serving(pipeline, idle), serving(pipeline, stream)
+    for request in range(10, 20):
+        idle.send(request)
+        await settle()
+        if request in answers.futures:
+            answers.answer(request)
+            await settle()
+    assert answers.begun == [10, 11, 12], "three answers are unread, and that is more than the share of one of two"
+    for request in range(5):
+        stream.send(request)
+        await settle()
+        answers.answer(request)
+        await settle()
+    assert stream.written == [0, 1, 2, 3, 4]
+    idle.reads.set()
+    await settle()
+    assert idle.written == [10, 11, 12]
+    assert answers.begun[-1] > 12
+    for one in served:
+        one.cancel()
+    await asyncio.gather(*served, return_exceptions=True)
+    answers.answer(*(request for request, future in answers.futures.items() if not future.done()))
+    await pipeline.wait_idle()
+
+
+async def test_a_stream_that_breaks_off_leaves_no_answers_counted_as_unread(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "UNREAD_BYTES_MAX", 250)
+    pipeline = pipeline_of(answers, answer_bytes=100)
+    for first in (10, 20):
+        idle = Unread()
+        served = serving(pipeline, idle)
+        idle.send(first, first + 1, first + 2, first + 3)
+        await settle()
+        assert first + 3 in answers.begun
+        answers.answer(first, first + 1, first + 2)
+        await settle()
+        served.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await served
+        answers.answer(first + 3)
+    await pipeline.wait_idle()
+
+
 async def test_draining_answers_what_was_begun_and_then_ends_the_stream(answers: Answers, stream: Stream) -> None:
-    pipeline = Pipeline(answers, lambda _: 0)
+    pipeline = pipeline_of(answers)
     served = serving(pipeline, stream)
     stream.send(1, 2)
     await settle()
@@ -135,14 +203,14 @@ async def test_draining_answers_what_was_begun_and_then_ends_the_stream(answers:
 
 
 async def test_a_stream_that_comes_while_draining_is_refused(answers: Answers, stream: Stream) -> None:
-    pipeline = Pipeline(answers, lambda _: 0)
+    pipeline = pipeline_of(answers)
     pipeline.streams.drain(1.0)
     with pytest.raises(ClosedError):
         await pipeline.serve(stream.reading(), stream.context)
 
 
 async def test_what_was_begun_goes_on_when_the_stream_breaks_off(answers: Answers, stream: Stream) -> None:
-    pipeline = Pipeline(answers, lambda _: 0)
+    pipeline = pipeline_of(answers)
     served = serving(pipeline, stream)
     stream.send(1)
     await settle()
@@ -160,7 +228,7 @@ async def test_what_was_begun_goes_on_when_the_stream_breaks_off(answers: Answer
 async def test_an_answer_that_fails_ends_the_stream_after_the_answers_before_it(
     answers: Answers, stream: Stream
 ) -> None:
-    served = serving(Pipeline(answers, lambda _: 0), stream)
+    served = serving(pipeline_of(answers), stream)
     stream.send(1, 2, 3)
     await settle()
     answers.futures[2].set_exception(ClosedError("the queue is closed"))
@@ -175,7 +243,7 @@ async def test_a_stream_that_cannot_be_read_fails(answers: Answers, stream: Stre
         yield 1
         raise ValueError("broken")
 
-    served: asyncio.Task[Any] = asyncio.create_task(Pipeline(answers, lambda _: 0).serve(broken(), stream.context))
+    served: asyncio.Task[Any] = asyncio.create_task(pipeline_of(answers).serve(broken(), stream.context))
     await settle()
     answers.answer(1)
     with pytest.raises(ValueError, match="broken"):

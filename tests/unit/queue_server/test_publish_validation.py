@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from telemetry.queue import wire_pb2
 from telemetry.queue.core.errors import InvalidArgumentError
+from telemetry.queue.core.limits import DEFAULT_LIMITS, Limits
 from telemetry.queue.validation.publish import ATTRIBUTES_MAX, publish_batch
 from telemetry.v1 import queue_pb2
 
@@ -22,7 +23,7 @@ def request_of(messages: list[queue_pb2.Message]) -> wire_pb2.PublishRequest:
 
 @given(st.lists(SIZES, min_size=1, max_size=5))
 def test_a_batch_of_data_alone_is_taken_with_its_count_and_largest_message(sizes: list[int]) -> None:
-    batch = publish_batch(request_of([queue_pb2.Message(data=bytes(size)) for size in sizes]))
+    batch = publish_batch(request_of([queue_pb2.Message(data=bytes(size)) for size in sizes]), DEFAULT_LIMITS)
     assert (batch.count, batch.largest_message) == (len(sizes), max(sizes))
 
 
@@ -48,5 +49,23 @@ def test_a_bad_message_is_named_wherever_it_stands(
     bad = queue_pb2.Message(data=bytes(size), attributes=bad.attributes, ordering_key=bad.ordering_key)
     messages.insert(at, bad)
     with pytest.raises(InvalidArgumentError) as caught:
-        publish_batch(request_of(messages))
+        publish_batch(request_of(messages), DEFAULT_LIMITS)
     assert caught.value.field.startswith(f"batch.messages[{at}].")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limits", "field", "flag"),
+    [
+        ([1, 5, 2], Limits(max_message_bytes=4), "batch.messages[1].data", "--max-message-bytes"),
+        ([1, 1, 1], Limits(max_batch_messages=2), "batch.messages", "--max-batch-messages"),
+        ([100], Limits(max_batch_bytes=50), "batch", "--max-batch-bytes"),
+    ],
+)
+def test_what_is_too_large_is_refused_with_the_flag_that_says_so(
+    sizes: list[int], limits: Limits, field: str, flag: str
+) -> None:
+    request = request_of([queue_pb2.Message(data=bytes(size)) for size in sizes])
+    with pytest.raises(InvalidArgumentError, match=flag) as caught:
+        publish_batch(request, limits)
+    assert caught.value.field == field
+    assert publish_batch(request, DEFAULT_LIMITS).count == len(sizes)
