@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import partial
 from pathlib import Path
 
 import click
 
+from telemetry.collector.admission import GPUS_MAX
 from telemetry.collector.collector import CollectorSettings
 from telemetry.collector.process import ProcessSettings, run_collector
+from telemetry.console.values import AGE, SIZE
 from telemetry.runtime.process import run_process
 from telemetry.runtime.settings import process_command
+from telemetry.storage.compaction import Retention
+from telemetry.storage.compactor import CompactionSettings
 
 _PORT = click.IntRange(0, 65535)
+_NEVER_S = 1e9
+
+
+def _or_never(text: str) -> float:
+    """What click takes as the type of an interval."""
+    return math.inf if text == "0" else AGE(text)
+
+
+def _age_us(age_s: float) -> int:
+    """An age in microseconds; 0 for one that is never reached."""
+    return 0 if math.isinf(age_s) else max(1, int(age_s * 1e6))
 
 
 @process_command("collector")
@@ -27,6 +43,53 @@ _PORT = click.IntRange(0, 65535)
     help="Where records are kept.",
 )
 @click.option("--max-entries", type=click.IntRange(0), default=1000, help="Records of each GPU to keep in memory.")
+@click.option(
+    "--rotate-bytes",
+    type=SIZE,
+    default="8MiB",
+    metavar="SIZE",
+    help="Close a GPU's JSONL file when it has so many bytes; closed files are moved to the cold tier.",
+)
+@click.option(
+    "--compact-interval",
+    type=_or_never,
+    default="5m",
+    metavar="TIME",
+    help="How often to move closed files to the cold tier (Parquet) and tidy it up; 0: never.",
+)
+@click.option(
+    "--compact-after",
+    type=AGE,
+    default="1h",
+    metavar="AGE",
+    help="Close files, too, whose first record was stored so long ago.",
+)
+@click.option("--retention-raw", type=AGE, default="none", metavar="AGE", help="Delete older records, such as 30d.")
+@click.option(
+    "--retention-1m", type=AGE, default="90d", metavar="AGE", help="Delete older roll-ups by minute; or none."
+)
+@click.option("--retention-1h", type=AGE, default="none", metavar="AGE", help="Delete older roll-ups by hour.")
+@click.option(
+    "--retention-bytes",
+    type=SIZE,
+    default="0",
+    metavar="SIZE",
+    help="Delete the oldest records in the cold tier when they take more; 0: no limit.",
+)
+@click.option(
+    "--quarantine-bytes",
+    type=SIZE,
+    default="1GiB",
+    metavar="SIZE",
+    help="What could not be stored is kept with its reason until it takes more; then the oldest goes.",
+)
+@click.option(
+    "--max-gpus",
+    type=click.IntRange(1),
+    default=GPUS_MAX,
+    metavar="N",
+    help="GPUs to keep; records of others go to quarantine.",
+)
 @click.option(
     "--checkpoint/--no-checkpoint",
     default=True,
@@ -49,6 +112,15 @@ def collector(
     workers: int,
     data_dir: Path,
     max_entries: int,
+    rotate_bytes: int,
+    compact_interval: float,
+    compact_after: float,
+    retention_raw: float,
+    retention_1m: float,
+    retention_1h: float,
+    retention_bytes: int,
+    quarantine_bytes: int,
+    max_gpus: int,
     checkpoint: bool,
     host: str,
     grpc_port: int,
@@ -58,6 +130,11 @@ def collector(
     log_level: str,
 ) -> None:
     """Store what the queue delivers, once each, and answer queries about it."""
-    settings = CollectorSettings(queue, group, workers, host, grpc_port, health_port)
-    process = ProcessSettings(data_dir, max_entries, checkpoint, broker_port, insecure)
+    if not rotate_bytes:
+        raise click.BadParameter("a file of 0 bytes holds nothing", param_hint="--rotate-bytes")
+    retention = Retention(_age_us(retention_raw), _age_us(retention_1m), _age_us(retention_1h), retention_bytes)
+    interval_s = 0.0 if math.isinf(compact_interval) else compact_interval
+    compaction = CompactionSettings(interval_s, min(compact_after, _NEVER_S), retention)
+    settings = CollectorSettings(queue, group, workers, host, grpc_port, health_port, compaction, max_gpus)
+    process = ProcessSettings(data_dir, max_entries, rotate_bytes, quarantine_bytes, checkpoint, broker_port, insecure)
     sys.exit(run_process("collector", partial(run_collector, settings, process), log_level))

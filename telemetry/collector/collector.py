@@ -9,10 +9,11 @@ import socket
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from telemetry.collector.admission import GPUS_MAX
 from telemetry.collector.counters import Counters, collector_stats
 from telemetry.collector.http_app import Check, collector_app
 from telemetry.collector.live_view import LiveView, publish_live
@@ -22,7 +23,8 @@ from telemetry.collector.worker import Worker
 from telemetry.collector.writer import Writer
 from telemetry.runtime.grpc_server import GrpcServer
 from telemetry.runtime.http import HttpServer
-from telemetry.storage.store import Store
+from telemetry.storage.compactor import CompactionSettings, Compactor
+from telemetry.storage.tiered import TieredStore
 from telemetry.v1 import query_pb2, query_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ class CollectorSettings:
         host: the address to listen on.
         grpc_port: port of the QueryService; 0 means any free one.
         http_port: port of the HTTP side; 0 means any free one.
+        compaction: when the store is compacted, and what is deleted.
+        gpus_max: how many GPUs are kept; records of others go to quarantine.
     """
 
     queue: str
@@ -56,18 +60,21 @@ class CollectorSettings:
     host: str = "127.0.0.1"
     grpc_port: int = 9092
     http_port: int = 8080
+    compaction: CompactionSettings = field(default_factory=CompactionSettings)
+    gpus_max: int = GPUS_MAX
 
 
 class Collector:
     """Fills a store from the queue and answers from it."""
 
-    def __init__(self, settings: CollectorSettings, store: Store) -> None:
+    def __init__(self, settings: CollectorSettings, store: TieredStore) -> None:
         """Prepare; the store is the caller's to close."""
         self._settings = settings
         self._store = store
         self._counters = Counters(settings.workers)
         self._live = LiveView()
-        self._writer = Writer(store, self._counters, self._live.add)
+        self._writer = Writer(store, self._counters, self._live.add, settings.gpus_max)
+        self._compactor = Compactor(store, settings.compaction)
         self._topics = Topics(settings.queue)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="read")
         self._workers = [self._worker(number) for number in range(settings.workers)]
@@ -111,16 +118,20 @@ class Collector:
         checkpoint_us, backlog = self._store.stats().checkpoint_us, self._writer.backlog
         age = "none yet" if checkpoint_us is None else f"{max(time.time() - checkpoint_us / 1e6, 0):.1f} s ago"
         stalled = self._writer.waiting_s
+        compaction, damaged = self._compactor.stats, self._store.damaged_files()
+        trouble_there = compaction.trouble or "; ".join(f"cold/{path}: {why}" for path, why in damaged.items())
         return {
             "queue": Check(connected and not trouble, trouble or ("connected" if connected else "not connected")),
             "disk": Check(not disk, disk or "records can be stored"),
             "checkpoint": Check(stalled < STALLED_S, f"{age}; {backlog} deliveries are not durable yet"),
+            "cold tier": Check(not trouble_there, trouble_there[:1000] or "files are whole and compaction works"),
         }
 
     async def _collect(self, stop: asyncio.Event) -> None:
         """Run workers, writer and live view until ``stop``; if one of them fails, so does the collector."""
         writing = asyncio.create_task(self._writer.run(), name="writer")
         receiving = [asyncio.create_task(worker.run(), name="worker") for worker in self._workers]
+        receiving.append(asyncio.create_task(self._compactor.run(), name="compactor"))
         receiving.append(asyncio.create_task(publish_live(self._settings.queue, self._live, self._store), name="live"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -152,10 +163,11 @@ class Collector:
         await self._topics.close()
         self._service.close()
         self._writer.close()
+        await asyncio.to_thread(self._compactor.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _stats(self) -> query_pb2.CollectorStats:
-        return collector_stats(self._counters, self._store.stats())
+        return collector_stats(self._counters, self._store.stats(), self._compactor.stats)
 
     def _worker(self, number: int) -> Worker:
         return Worker(

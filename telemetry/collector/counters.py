@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from telemetry import __version__
+from telemetry.storage.compactor import CompactionStats
 from telemetry.storage.store import Committed, StoreStats
 from telemetry.v1 import query_pb2
 
@@ -35,7 +36,16 @@ _GAUGES: Final = {
     "cached_bytes": "Bytes that records in memory take, about.",
     "workers": "Workers.",
     "record_rate": "Records stored a second, over the last 10 s.",
+    "damaged_files": "Cold files that could not be read.",
+    "quarantine_bytes": "Bytes of the quarantine.",
 }
+_OF_THE_STORE: Final = {
+    "quarantine_dropped_bytes": "Bytes of the quarantine that went to make room.",
+    "compactions": "Compaction jobs done.",
+    "compaction_failures": "Rounds of compaction that failed.",
+    "damaged_lines": "Lines of hot files that were no records when they were compacted.",
+}
+_TIERS: Final = {"files": "Files of a tier.", "bytes": "Bytes of a tier.", "rows": "Rows of a tier; 0 for hot."}
 
 
 @dataclass(slots=True)
@@ -74,7 +84,7 @@ class Counters:
             self._recent.popleft()
 
 
-def collector_stats(counters: Counters, store: StoreStats) -> query_pb2.CollectorStats:
+def collector_stats(counters: Counters, store: StoreStats, compaction: CompactionStats) -> query_pb2.CollectorStats:
     """All counts as the contract has them."""
     stats = query_pb2.CollectorStats(
         version=__version__,
@@ -85,10 +95,22 @@ def collector_stats(counters: Counters, store: StoreStats) -> query_pb2.Collecto
         cached_bytes=store.cached_bytes,
         workers=counters.workers,
         record_rate=counters.record_rate(),
+        tiers=[
+            query_pb2.TierStats(tier=name, files=tier.files, bytes=tier.size, rows=tier.rows)
+            for name, tier in store.tiers.items()
+        ],
+        damaged_files=store.damaged_files,
+        quarantine_bytes=store.quarantine_bytes,
+        quarantine_dropped_bytes=store.quarantine_dropped_bytes,
+        compactions=compaction.jobs,
+        compaction_failures=compaction.failures,
+        damaged_lines=compaction.damaged_lines,
         **{name: getattr(counters, name) for name in _COUNTERS},
     )
     if store.checkpoint_us is not None:
         stats.checkpoint_time.CopyFrom(timestamp(store.checkpoint_us))
+    if compaction.last_us is not None:
+        stats.compaction_time.CopyFrom(timestamp(compaction.last_us))
     return stats
 
 
@@ -107,10 +129,21 @@ class StatsMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The metrics."""
         stats = self._stats()
-        for name, text in _COUNTERS.items():
+        for name, text in {**_COUNTERS, **_OF_THE_STORE}.items():
             yield CounterMetricFamily(f"telemetry_collector_{name}", text, value=getattr(stats, name))
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"telemetry_collector_{name}", text, value=getattr(stats, name))
+        for name, text in _TIERS.items():
+            family = GaugeMetricFamily(f"telemetry_collector_tier_{name}", text, labels=["tier"])
+            for tier in stats.tiers:
+                family.add_metric([tier.tier], getattr(tier, name))
+            yield family
+        if stats.HasField("compaction_time"):
+            yield GaugeMetricFamily(
+                "telemetry_collector_compaction_timestamp_seconds",
+                "When the last round of compaction ended that did not fail.",
+                value=stats.compaction_time.ToMicroseconds() / 1e6,
+            )
         if stats.HasField("checkpoint_time"):
             yield GaugeMetricFamily(
                 "telemetry_collector_checkpoint_timestamp_seconds",

@@ -120,7 +120,8 @@ def _newest(store: Store, gpu: str, limit: int) -> list[dict[str, Any]]:
 
 def _stats_json(stats: query_pb2.CollectorStats) -> dict[str, Any]:
     values: dict[str, Any] = {field.name: getattr(stats, field.name) for field in stats.DESCRIPTOR.fields}
-    for name in ("start_time", "checkpoint_time"):
+    values["tiers"] = {tier.tier: {"files": tier.files, "bytes": tier.bytes, "rows": tier.rows} for tier in stats.tiers}
+    for name in ("start_time", "checkpoint_time", "compaction_time"):
         values[name] = values[name].ToJsonString() if stats.HasField(name) else None
     return values
 

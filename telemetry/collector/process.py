@@ -14,7 +14,7 @@ from telemetry.queue.server import QueueServer
 from telemetry.runtime.datadir import DataDirectoryLock
 from telemetry.runtime.errors import StartupError
 from telemetry.runtime.listen import join_address, require_loopback
-from telemetry.storage.hot import HotStore
+from telemetry.storage.tiered import TieredStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class ProcessSettings:
     Attributes:
         data_dir: where records are kept.
         cache_entries: how many records of each GPU to keep in memory.
+        rotate_bytes: bytes at which a GPU's file is closed.
+        quarantine_bytes: what the quarantine may take.
         synced: whether records are on disk before they are acked.
         broker_port: HTTP port of the collector's own queue, whose gRPC port follows; 0 means any free ones. Only used
             when the collector has no other queue.
@@ -32,6 +34,8 @@ class ProcessSettings:
 
     data_dir: Path
     cache_entries: int
+    rotate_bytes: int
+    quarantine_bytes: int
     synced: bool
     broker_port: int
     insecure: bool
@@ -45,7 +49,13 @@ async def run_collector(collector: CollectorSettings, process: ProcessSettings, 
     """
     require_loopback(collector.host, process.insecure)
     with DataDirectoryLock(process.data_dir):
-        store = HotStore(process.data_dir, cache_entries=process.cache_entries, synced=process.synced)
+        store = TieredStore(
+            process.data_dir,
+            cache_entries=process.cache_entries,
+            synced=process.synced,
+            rotate_bytes=process.rotate_bytes,
+            quarantine_bytes=process.quarantine_bytes,
+        )
         try:
             if collector.queue:
                 await Collector(collector, store).run(stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from math import nan
@@ -14,10 +14,12 @@ import polars as pl
 from google.protobuf.duration_pb2 import Duration
 
 from telemetry.collector.counters import timestamp
-from telemetry.collector.selection import aggregation_of, metrics_of, page, select, span_of, steps_of
-from telemetry.model import TIMESTAMP
+from telemetry.collector.selection import aggregation_of, metrics_of, select, span_of, steps_of
+from telemetry.model import GPU, TIMESTAMP
+from telemetry.query.paging import page
 from telemetry.runtime.status import InvalidArgumentError
-from telemetry.storage.series import Aggregation, Steps, across, filled, gpu_steps
+from telemetry.storage.plan import Plan
+from telemetry.storage.series import STEP, Aggregation, across, filled
 from telemetry.storage.store import Gpu, Span, Store, StoreError
 from telemetry.v1 import query_pb2, query_pb2_grpc
 
@@ -112,6 +114,9 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             query_pb2.MetricColumn(metric=name, values=[gpu.latest.get(name, (0, nan))[1] for gpu in gpus])
             for name in names
         ]
+        if request.with_timestamps:
+            for column in columns:
+                column.timestamps_us.extend(gpu.latest.get(column.metric, (0, nan))[0] for gpu in gpus)
         return query_pb2.GetLatestResponse(
             gpus=[gpu.gpu for gpu in gpus],
             timestamps_us=[gpu.last_us for gpu in gpus],
@@ -125,7 +130,8 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             raise InvalidArgumentError(f"{request.order} is not an order", field="order")
         newest_first = request.order != query_pb2.RECORD_ORDER_OLDEST_FIRST
         completeness = query_pb2.Completeness()
-        records = self._record_messages(gpus, span, newest_first, completeness)
+        metrics = list(dict.fromkeys(request.metrics)) or None
+        records = self._record_messages(gpus, span, metrics, newest_first, completeness)
         if request.limit:
             records = islice(records, request.limit)
         piece = list(islice(records, PIECE_RECORDS))
@@ -135,14 +141,23 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         yield query_pb2.StreamRecordsResponse(records=piece, completeness=completeness)
 
     def _record_messages(
-        self, gpus: Sequence[Gpu], span: Span, newest_first: bool, completeness: query_pb2.Completeness
+        self,
+        gpus: Sequence[Gpu],
+        span: Span,
+        metrics: Sequence[str] | None,
+        newest_first: bool,
+        completeness: query_pb2.Completeness,
     ) -> Iterator[query_pb2.Record]:
         for gpu in gpus:
+            plan = Plan()
             try:
-                for frame in self._store.records(gpu.gpu, span, newest_first=newest_first):
+                for frame in self._store.records(gpu.gpu, span, metrics=metrics, newest_first=newest_first, plan=plan):
+                    if metrics is not None:
+                        frame = frame.filter(pl.any_horizontal(pl.col(metrics).is_not_null()))
                     yield from _messages(gpu.gpu, frame)
             except StoreError as error:
-                _note(completeness, gpu.gpu, error)
+                plan.warn(f"GPU {gpu.gpu}: {error}")
+            _take_over(completeness, plan)
 
     def _query_series(self, request: query_pb2.QuerySeriesRequest) -> query_pb2.QuerySeriesResponse:
         started = perf_counter()
@@ -150,35 +165,50 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         aggregation = aggregation_of(request.aggregation, "aggregation")
         gpus = select(self._store.gpus(), request.selector)
         grouping = aggregation_of(request.grouping.aggregation, "grouping.aggregation")
-        groups = (
-            _groups(gpus, request.grouping.by) if request.HasField("grouping") else {gpu.gpu: [gpu] for gpu in gpus}
-        )
+        groups: dict[str | tuple[str, ...], list[Gpu]] = {gpu.gpu: [gpu] for gpu in gpus}
+        if request.HasField("grouping"):
+            groups = _groups(gpus, request.grouping.by)
         _check_size(len(groups) * len(metrics) * steps.count, "selector")
-        completeness = query_pb2.Completeness()
         response = query_pb2.QuerySeriesResponse(timestamps_us=steps.times_us, step=_duration(steps.width_us))
+        plan = Plan()
+        pieces = self._store.series([gpu.gpu for gpu in gpus], span, steps, metrics, aggregation, plan=plan)
+        frames = _by_series(groups, pieces, grouping)
+        nothing = pl.DataFrame(schema={STEP: pl.Int64(), **{str(place): pl.Float64() for place in range(len(metrics))}})
         for key, members in groups.items():
-            frames = []
-            for gpu in members:
-                try:
-                    frames.append(gpu_steps(self._store, gpu.gpu, span, steps, metrics, aggregation))
-                except StoreError as error:
-                    _note(completeness, gpu.gpu, error)
             known = {name for gpu in members for name in gpu.latest}
             has = [(str(place), name) for place, name in enumerate(metrics) if name in known]
             if isinstance(key, str):
                 series = response.series.add(gpu=key)
-                frame = frames[0] if frames else None
             else:
                 series = response.series.add(group=dict(zip(request.grouping.by, key, strict=True)))
-                frame = across(frames, grouping) if frames else None
-            if frame is not None:
-                series.columns.extend(
-                    query_pb2.MetricColumn(metric=name, values=filled(frame, steps, place)) for place, name in has
-                )
-        response.completeness.CopyFrom(completeness)
+            frame = frames.get(key, nothing)
+            series.columns.extend(
+                query_pb2.MetricColumn(metric=name, values=filled(frame, steps, place)) for place, name in has
+            )
+        _take_over(response.completeness, plan)
         if request.explain:
-            response.plan.extend(_plan(gpus, span, steps, aggregation, perf_counter() - started))
+            steps_text = (
+                f"{aggregation.value} of {len(gpus)} GPUs over {steps.count} steps of {steps.width_us / 1e6:g} s"
+            )
+            response.plan.extend([*plan.lines(), f"{steps_text} took {(perf_counter() - started) * 1e3:.1f} ms"])
         return response
+
+
+def _by_series(
+    groups: Mapping[str | tuple[str, ...], Sequence[Gpu]],
+    pieces: Iterator[pl.DataFrame],
+    grouping: Aggregation,
+) -> Mapping[str | tuple[str, ...], pl.DataFrame]:
+    """What :meth:`Store.series` yields, a frame for each group."""
+    number_of = {gpu.gpu: number for number, members in enumerate(groups.values()) for gpu in members}
+    keys = list(groups)
+    group = pl.col(GPU).replace_strict(number_of, return_dtype=pl.Int64).alias(":group")
+    found: dict[str | tuple[str, ...], list[pl.DataFrame]] = {}
+    for piece in pieces:
+        parts = piece.with_columns(group).drop(GPU).partition_by(":group", as_dict=True, include_key=False)
+        for (number,), part in parts.items():
+            found.setdefault(keys[number], []).append(part)
+    return {key: parts[0] if isinstance(key, str) else across(parts, grouping) for key, parts in found.items()}
 
 
 def _groups(gpus: Sequence[Gpu], by: Sequence[str]) -> dict[str | tuple[str, ...], list[Gpu]]:
@@ -186,14 +216,6 @@ def _groups(gpus: Sequence[Gpu], by: Sequence[str]) -> dict[str | tuple[str, ...
     for gpu in gpus:
         groups.setdefault(tuple(gpu.labels.get(name, "") for name in by), []).append(gpu)
     return dict(sorted(groups.items()))
-
-
-def _plan(gpus: Sequence[Gpu], span: Span, steps: Steps, aggregation: Aggregation, seconds: float) -> list[str]:
-    return [
-        f"tier hot: files of {len(gpus)} GPUs, blocks that meet {span.start_us} <= time_us < {span.end_us}",
-        f"{aggregation.value} over {steps.count} steps of {steps.width_us / 1e6:g} s",
-        f"took {seconds * 1e3:.1f} ms",
-    ]
 
 
 def _messages(gpu: str, frame: pl.DataFrame) -> Iterator[query_pb2.Record]:
@@ -230,9 +252,11 @@ def _check_size(values: int, field: str) -> None:
         )
 
 
-def _note(completeness: query_pb2.Completeness, gpu: str, error: StoreError) -> None:
-    completeness.partial = True
-    completeness.warnings.append(f"GPU {gpu}: {error}")
+def _take_over(completeness: query_pb2.Completeness, plan: Plan) -> None:
+    for warning in plan.warnings:
+        completeness.partial = True
+        if warning not in completeness.warnings:
+            completeness.warnings.append(warning)
 
 
 def _duration(width_us: int) -> Duration:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,11 +22,6 @@ STEP_US_MIN: Final = 1_000
 STEPS_WANTED: Final = 300
 """About so many steps, when the request leaves their width open."""
 
-PAGE_SIZE: Final = 100
-PAGE_SIZE_MAX: Final = 10_000
-PAGE_BYTES_MAX: Final = 8 << 20
-"""A page ends early rather than being too large for one message."""
-
 _NICE_US: Final[tuple[int, ...]] = (
     *(factor * 10**power for power in range(3, 6) for factor in (1, 2, 5)),
     *(seconds * 1_000_000 for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)),
@@ -39,8 +32,6 @@ _AGGREGATIONS: Final[Mapping[int, Aggregation]] = {
     0: Aggregation.AVG,
     **{query_pb2.Aggregation.Value(f"AGGREGATION_{each.name}"): each for each in Aggregation},
 }
-
-_Item = TypeVar("_Item")
 
 
 def select(gpus: Iterable[Gpu], selector: query_pb2.GpuSelector) -> list[Gpu]:
@@ -122,46 +113,6 @@ def aggregation_of(value: int, field: str) -> Aggregation:
     if value not in _AGGREGATIONS:
         raise InvalidArgumentError(f"{value} is not an aggregation", field=field)
     return _AGGREGATIONS[value]
-
-
-def page(
-    items: Sequence[_Item], key: Callable[[_Item], str], size: int, token: str, weigh: Callable[[_Item], int]
-) -> tuple[list[_Item], str]:
-    """A page of items that are sorted by ``key``, and the token of the next one.
-
-    A token names the last item before the page, so pages stay right while items come and go.
-
-    Raises:
-        InvalidArgumentError: if the size is negative or the token is none of ours.
-    """
-    if size < 0:
-        raise InvalidArgumentError(f"page_size is {size}; it must not be negative", field="page_size")
-    size = min(size or PAGE_SIZE, PAGE_SIZE_MAX)
-    if token:
-        after = _read_token(token)
-        items = [item for item in items if key(item) > after]
-    chosen: list[_Item] = []
-    weight = 0
-    for item in items[:size]:
-        weight += weigh(item)
-        if chosen and weight > PAGE_BYTES_MAX:
-            break
-        chosen.append(item)
-    return chosen, _token(key(chosen[-1])) if len(chosen) < len(items) else ""
-
-
-def _token(last: str) -> str:
-    return base64.urlsafe_b64encode(b"1" + last.encode()).decode()
-
-
-def _read_token(token: str) -> str:
-    try:
-        content = base64.b64decode(token, altchars=b"-_", validate=True)
-        if content[:1] != b"1":
-            raise ValueError
-        return content[1:].decode()
-    except (binascii.Error, ValueError):
-        raise InvalidArgumentError("the page token is not one that was given out", field="page_token") from None
 
 
 def _micros(time: Timestamp, name: str) -> int:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import grpc
 
 from telemetry import topics
-from telemetry.queue.clients.backoff import Backoff
+from telemetry.queue.clients.asking import CALL_TIMEOUT_S, ask
 from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
 from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc
 
-log = logging.getLogger(__name__)
-
-CALL_TIMEOUT_S: Final = 5.0
-"""How long one call to the queue may take."""
-
 TOPICS: Final = (topics.DATA, topics.QUARANTINE, topics.LIVE)
-
-_Answer = TypeVar("_Answer")
 
 
 class Topics:
-    """Asks the queue's admin service. Calls are tried again until the queue answers."""
+    """Asks the queue's admin service. Calls are tried again until the queue answers.
+
+    Every method raises QueueClientError when it refuses.
+    """
 
     def __init__(self, address: str) -> None:
         """Ask the queue at ``address``."""
@@ -41,7 +34,7 @@ class Topics:
     async def ensure(self) -> None:
         """Make the topics that are not there."""
         for topic in TOPICS:
-            await self._ask(partial(self._create, topic))
+            await ask(partial(self._create, topic), None)
 
     async def created_us(self, topic: str) -> int:
         """When a topic was made, in microseconds since 1970; 0 when there is none."""
@@ -56,7 +49,7 @@ class Topics:
                 raise
             return answer.topic.create_time.ToMicroseconds()
 
-        return await self._ask(get)
+        return await ask(get, None)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -68,13 +61,3 @@ class Topics:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                 raise
-
-    async def _ask(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        backoff = Backoff()
-        while True:
-            try:
-                return await call()
-            except grpc.aio.AioRpcError as error:
-                wait_s = backoff.next_s()
-                log.warning("the queue does not answer", extra={"error": error.details(), "retry_s": round(wait_s, 3)})
-                await asyncio.sleep(wait_s)

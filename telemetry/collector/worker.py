@@ -61,18 +61,18 @@ class Worker:
         """Receive until cancelled. A subscription that the queue refuses is tried again."""
         backoff = Backoff()
         while True:
-            await self._topics.ensure()
-            self._subscriber = Subscriber(
-                self._address,
-                topics=[DATA_TOPIC, QUARANTINE_TOPIC],
-                group=self._group,
-                member=self._member,
-                mode="ordered",
-                max_deliver=MAX_DELIVER,
-                permits_bytes=self._permits_bytes,
-            )
-            await self._subscriber.start()
             try:
+                await self._topics.ensure()
+                self._subscriber = Subscriber(
+                    self._address,
+                    topics=[DATA_TOPIC, QUARANTINE_TOPIC],
+                    group=self._group,
+                    member=self._member,
+                    mode="ordered",
+                    max_deliver=MAX_DELIVER,
+                    permits_bytes=self._permits_bytes,
+                )
+                await self._subscriber.start()
                 await self._subscriber.wait_started()
                 self.trouble = ""
                 backoff.reset()

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import polars as pl
 
+from telemetry.collector.admission import GPUS_MAX, Admission
 from telemetry.collector.counters import Counters
 from telemetry.collector.intake import Contents, Delivery, Intake, batch_of, refusal
 from telemetry.queue.clients.backoff import Backoff
@@ -63,10 +64,22 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, counters: Counters, on_changes: Callable[[Sequence[Change]], None] = lambda changes: None
+        self,
+        store: Store,
+        counters: Counters,
+        on_changes: Callable[[Sequence[Change]], None] = lambda changes: None,
+        gpus_max: int = GPUS_MAX,
     ) -> None:
-        """Write to ``store``; ``on_changes`` hears what each commit brought and must not block."""
+        """Write to ``store``.
+
+        Args:
+            store: where records go.
+            counters: what is durable is counted there.
+            on_changes: hears what each commit brought; must not block.
+            gpus_max: records of GPUs beyond so many go to quarantine.
+        """
         self._store = store
+        self._admission = Admission(store, gpus_max)
         self._counters = counters
         self._on_changes = on_changes
         self._pending: deque[Waiting] = deque()
@@ -185,7 +198,8 @@ class Writer:
 
     def _commit(self, intakes: Sequence[Intake]) -> list[tuple[Committed, int, int]]:
         """Commit deliveries together; those that the store cannot digest go to quarantine, each by itself."""
-        batch = batch_of(intakes, self._store.positions())
+        self._admission.begin()
+        batch = batch_of(intakes, self._store.positions(), self._admission.pass_on)
         messages = sum(len(intake.delivery.offsets) for intake in intakes)
         try:
             return [(self._store.commit(batch), messages, len(batch.quarantine))]
@@ -201,7 +215,7 @@ class Writer:
 def _refused(intake: Intake, reason: str) -> Intake:
     delivery = intake.delivery
     lines = [refusal(delivery, *message, reason) for message in zip(delivery.offsets, delivery.messages, strict=True)]
-    return Intake(delivery, intake.topic_created_us, Contents((), lines, 0))
+    return Intake(delivery, intake.topic_created_us, Contents((), (), lines, 0))
 
 
 async def _ack_all(deliveries: Sequence[Settled]) -> None:

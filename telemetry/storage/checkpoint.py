@@ -7,45 +7,38 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import orjson
 
+from telemetry.storage.cold.files import ColdFile
+from telemetry.storage.quarantine import Extent
+from telemetry.storage.schema import migrate
 from telemetry.storage.store import Gpu, Position, StoreError, TopicPartition
-
-_FORMAT: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS gpus (
-    id INTEGER PRIMARY KEY, gpu TEXT NOT NULL UNIQUE, file TEXT NOT NULL UNIQUE, length INTEGER NOT NULL,
-    block_start INTEGER NOT NULL, block_min_us INTEGER NOT NULL, block_max_us INTEGER NOT NULL,
-    first_us INTEGER NOT NULL, last_us INTEGER NOT NULL, records INTEGER NOT NULL,
-    labels TEXT NOT NULL, latest TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS blocks (
-    id INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
-    min_us INTEGER NOT NULL, max_us INTEGER NOT NULL,
-    PRIMARY KEY (id, start)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS positions (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, topic_created_us INTEGER NOT NULL, next_offset INTEGER NOT NULL,
-    PRIMARY KEY (topic, partition)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS quarantine (only INTEGER PRIMARY KEY CHECK (only = 0), length INTEGER NOT NULL);
-INSERT OR IGNORE INTO quarantine VALUES (0, 0);
-"""
 
 _UPSERT: Final = """
 INSERT INTO gpus
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
     length = excluded.length, block_start = excluded.block_start, block_min_us = excluded.block_min_us,
     block_max_us = excluded.block_max_us, first_us = excluded.first_us, last_us = excluded.last_us,
-    records = excluded.records, labels = excluded.labels, latest = excluded.latest
+    records = excluded.records, labels = excluded.labels, latest = excluded.latest,
+    base = excluded.base, closed = excluded.closed, opened_us = excluded.opened_us
 """
+
+_GPUS_ONE_BY_ONE_MAX: Final = 50
+"""The blocks of up to so many GPUs are looked up a GPU at a time; of more, all are read and most thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stretch of a file and the range of time in it, both ends included. It is empty when ``start == end``."""
+    """A stretch of a GPU's lines and the range of time in it, both ends included. It is empty when ``start == end``.
+
+    Places are counted from the GPU's very first line, through all files that its lines have ever been in.
+    """
 
     start: int
     end: int
@@ -54,24 +47,47 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What is known of one GPU and its file.
+class Segment:
+    """A stretch of a GPU's lines in a file that no longer grows.
 
     Attributes:
-        number: the file's number.
-        file: its name.
+        gpu: the GPU's number.
+        start: where it begins.
+        end: where it ends.
+        number: how many files of the GPU were closed before it.
+    """
+
+    gpu: int
+    start: int
+    end: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one GPU and its growing file.
+
+    Attributes:
+        number: the GPU's number.
+        file: the name of the file that grows.
         gpu: the GPU.
-        block: the file's last block, which still grows; its end is the length of the file.
+        block: its last block, which still grows; its end is where the next line goes.
+        base: where the growing file begins.
+        closed: how many files of this GPU have been closed.
+        opened_us: when the first line went into the growing file.
     """
 
     number: int
     file: str
     gpu: Gpu
     block: Block
+    base: int = 0
+    closed: int = 0
+    opened_us: int = 0
 
 
 class Checkpoint:
-    """The database. :meth:`commit` is for one thread at a time, the rest for any."""
+    """The database. What writes is for one thread at a time, what reads for any."""
 
     def __init__(self, path: Path, *, synced: bool) -> None:
         """Open or make it.
@@ -81,17 +97,13 @@ class Checkpoint:
             synced: whether a commit waits for the disk.
 
         Raises:
-            StoreError: if it cannot be opened or another version wrote it.
+            StoreError: if it cannot be opened or a later version wrote it.
         """
         try:
             self._writer = _connect(path, "FULL" if synced else "NORMAL")
-            version: int = self._writer.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _FORMAT):
-                raise StoreError(f"{path} has format {version}; this version reads {_FORMAT}")
-            self._writer.executescript(_SCHEMA)
-            self._writer.execute(f"PRAGMA user_version = {_FORMAT}")
+            migrate(self._writer)
             self._reader = _connect(path, "OFF")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise StoreError(f"{path} cannot be used as a checkpoint: {error}") from None
         self._reading = threading.Lock()
 
@@ -99,65 +111,185 @@ class Checkpoint:
         """Yield every GPU."""
         for row in self._writer.execute(
             "SELECT id, gpu, file, length, block_start, block_min_us, block_max_us, first_us, last_us, records,"
-            " labels, latest FROM gpus ORDER BY id"
+            " labels, latest, base, closed, opened_us FROM gpus ORDER BY id"
         ):
-            number, name, file, length, start, min_us, max_us, first_us, last_us, records, labels, latest = row
+            number, name, file, length, start, min_us, max_us, first_us, last_us, records, labels, latest = row[:12]
+            base, closed, opened_us = row[12:]
             values = {metric: (instant, value) for metric, (instant, value) in orjson.loads(latest).items()}
             gpu = Gpu(name, orjson.loads(labels), first_us, last_us, records, values)
-            yield Entry(number, file, gpu, Block(start, length, min_us, max_us))
+            yield Entry(number, file, gpu, Block(start, base + length, min_us, max_us), base, closed, opened_us)
+
+    def segments(self) -> list[Segment]:
+        """The closed files, those of a GPU in their order."""
+        rows = self._writer.execute("SELECT id, start, start + length, number FROM segments ORDER BY id, start")
+        return [Segment(*row) for row in rows]
+
+    def cold_files(self) -> list[tuple[ColdFile, int]]:
+        """The cold files, and when each was taken in, in microseconds since 1970."""
+        rows = self._writer.execute("SELECT file, adopted_us FROM cold_files ORDER BY id")
+        return [(ColdFile.from_json(orjson.loads(file)), adopted_us) for file, adopted_us in rows]
+
+    def next_cold_number(self) -> int:
+        """The first number that no cold file ever had."""
+        number: int = self._writer.execute("SELECT next FROM cold_numbers").fetchone()[0]
+        return number
 
     def positions(self) -> dict[TopicPartition, Position]:
         """How far each partition has been stored."""
         rows = self._writer.execute("SELECT topic, partition, topic_created_us, next_offset FROM positions")
         return {TopicPartition(topic, number): Position(created, offset) for topic, number, created, offset in rows}
 
-    def quarantine_length(self) -> int:
-        """How long the quarantine is."""
-        length: int = self._writer.execute("SELECT length FROM quarantine").fetchone()[0]
-        return length
+    def quarantine(self) -> Extent:
+        """How much of the quarantine counts."""
+        return Extent(*self._writer.execute("SELECT length, closed FROM quarantine").fetchone())
 
-    def blocks(self, number: int, before: int, start_us: int, end_us: int) -> list[Block]:
-        """The finished blocks of a file that begin before offset ``before`` and meet ``start_us`` ≤ time < ``end_us``.
+    def blocks(self, numbers: Sequence[int], start_us: int, end_us: int) -> Iterator[tuple[int, Block]]:
+        """Yield finished blocks of GPUs that meet ``start_us`` ≤ time < ``end_us``, with the GPU's number, in order.
+
+        Some may be of stretches that have been moved away from the GPU's files since.
 
         Raises:
             StoreError: they cannot be read.
         """
+        query = "SELECT id, start, start + length, min_us, max_us FROM blocks WHERE max_us >= ? AND min_us < ?"
+        wanted = set(numbers)
         try:
             with self._reading:
-                rows = self._reader.execute(
-                    "SELECT start, start + length, min_us, max_us FROM blocks"
-                    " WHERE id = ? AND start < ? AND max_us >= ? AND min_us < ? ORDER BY start",
-                    (number, before, start_us, end_us),
-                ).fetchall()
+                if len(wanted) <= _GPUS_ONE_BY_ONE_MAX:
+                    rows = [
+                        row
+                        for number in wanted
+                        for row in self._reader.execute(
+                            f"{query} AND id = ? ORDER BY start", (start_us, end_us, number)
+                        )
+                    ]
+                else:
+                    found = self._reader.execute(f"{query} ORDER BY id, start", (start_us, end_us))
+                    rows = [row for row in found if row[0] in wanted]
         except sqlite3.Error as error:
             raise StoreError(f"the checkpoint cannot be read: {error}") from None
+        for number, *block in rows:
+            yield number, Block(*block)
+
+    def all_blocks(self, number: int, start: int, end: int) -> list[Block]:
+        """A GPU's finished blocks that begin in a stretch of its lines."""
+        rows = self._writer.execute(
+            "SELECT start, start + length, min_us, max_us FROM blocks WHERE id = ? AND start >= ? AND start < ?",
+            (number, start, end),
+        )
         return [Block(*row) for row in rows]
 
     def commit(
         self,
         entries: Iterable[Entry],
         blocks: Iterable[tuple[int, Block]],
+        segments: Iterable[Segment],
         positions: Mapping[TopicPartition, Position],
-        quarantine_length: int,
+        quarantine: Extent,
     ) -> None:
         """Write all of it in one transaction.
 
         Raises:
             StoreError: nothing was written.
         """
+        with self._transaction() as writer:
+            writer.executemany(_UPSERT, map(_row, entries))
+            writer.executemany(
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?)",
+                ((number, b.start, b.end - b.start, b.min_us, b.max_us) for number, b in blocks),
+            )
+            writer.executemany(
+                "INSERT INTO segments VALUES (?, ?, ?, ?)",
+                ((s.gpu, s.start, s.end - s.start, s.number) for s in segments),
+            )
+            writer.executemany(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
+                ((*partition, *position) for partition, position in positions.items()),
+            )
+            writer.execute("UPDATE quarantine SET length = ?, closed = ?", (quarantine.length, quarantine.closed))
+
+    def exchange(
+        self,
+        new: Iterable[ColdFile],
+        *,
+        gone: Iterable[int],
+        segments: Iterable[Segment],
+        now_us: int,
+        next_number: int,
+    ) -> None:
+        """Take in cold files and let go of what they replace: other cold files and closed segments.
+
+        Blocks of those segments stay for those who still read them, until :meth:`forget_blocks`.
+
+        Raises:
+            StoreError: nothing was written.
+        """
+        with self._transaction() as writer:
+            writer.executemany("DELETE FROM cold_files WHERE id = ?", ((number,) for number in gone))
+            writer.executemany(
+                "INSERT INTO cold_files VALUES (?, ?, ?)",
+                ((file.id, now_us, orjson.dumps(file.to_json()).decode()) for file in new),
+            )
+            writer.executemany("DELETE FROM segments WHERE id = ? AND start = ?", ((s.gpu, s.start) for s in segments))
+            writer.execute("UPDATE cold_numbers SET next = max(next, ?)", (next_number,))
+
+    def forget_blocks(self, segments: Iterable[Segment]) -> None:
+        """Forget the blocks of segments that nobody reads any more.
+
+        Raises:
+            StoreError: nothing was written.
+        """
+        with self._transaction() as writer:
+            writer.executemany(
+                "DELETE FROM blocks WHERE id = ? AND start >= ? AND start < ?",
+                ((s.gpu, s.start, s.end) for s in segments),
+            )
+
+    def forget_stray_blocks(self) -> None:
+        """Forget the blocks of segments that are gone, when nobody reads.
+
+        Raises:
+            StoreError: nothing was written.
+        """
+        with self._transaction() as writer:
+            writer.execute(
+                "DELETE FROM blocks WHERE start < (SELECT coalesce(min(s.start), g.base) FROM gpus g"
+                " LEFT JOIN segments s ON s.id = g.id WHERE g.id = blocks.id)"
+            )
+
+    def shorten(self, number: int, base: int, block: Block) -> None:
+        """Take note that a growing file lost its end: ``block`` is its last one now."""
+        with self._transaction() as writer:
+            writer.execute("DELETE FROM blocks WHERE id = ? AND start >= ?", (number, block.start))
+            writer.execute(
+                "UPDATE gpus SET length = ?, block_start = ? WHERE id = ?", (block.end - base, block.start, number)
+            )
+
+    def shorten_segment(self, segment: Segment, block: Block) -> None:
+        """Take note that a closed file lost its end: ``block`` is its last one now, and may be empty."""
+        with self._transaction() as writer:
+            writer.execute(
+                "DELETE FROM blocks WHERE id = ? AND start >= ? AND start < ?", (segment.gpu, block.start, segment.end)
+            )
+            if block.start < block.end:
+                row = (segment.gpu, block.start, block.end - block.start, block.min_us, block.max_us)
+                writer.execute("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", row)
+            writer.execute(
+                "UPDATE segments SET length = ? WHERE id = ? AND start = ?",
+                (block.end - segment.start, segment.gpu, segment.start),
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._reader.close()
+        self._writer.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
-                self._writer.executemany(_UPSERT, map(_row, entries))
-                self._writer.executemany(
-                    "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?)",
-                    ((number, b.start, b.end - b.start, b.min_us, b.max_us) for number, b in blocks),
-                )
-                self._writer.executemany(
-                    "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
-                    ((*partition, *position) for partition, position in positions.items()),
-                )
-                self._writer.execute("UPDATE quarantine SET length = ?", (quarantine_length,))
+                yield self._writer
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:
@@ -166,19 +298,6 @@ class Checkpoint:
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
             raise StoreError(f"the checkpoint cannot be written: {error}", full=full) from None
-
-    def shorten(self, number: int, block: Block) -> None:
-        """Take note that a file lost its end: ``block`` is its last one now."""
-        with self._writer:
-            self._writer.execute("DELETE FROM blocks WHERE id = ? AND start >= ?", (number, block.start))
-            self._writer.execute(
-                "UPDATE gpus SET length = ?, block_start = ? WHERE id = ?", (block.end, block.start, number)
-            )
-
-    def close(self) -> None:
-        """Close the database."""
-        self._reader.close()
-        self._writer.close()
 
 
 def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
@@ -194,7 +313,7 @@ def _row(entry: Entry) -> tuple[int | str, ...]:
         entry.number,
         gpu.gpu,
         entry.file,
-        block.end,
+        block.end - entry.base,
         block.start,
         block.min_us,
         block.max_us,
@@ -203,4 +322,7 @@ def _row(entry: Entry) -> tuple[int | str, ...]:
         gpu.records,
         orjson.dumps(gpu.labels).decode(),
         orjson.dumps(gpu.latest).decode(),
+        entry.base,
+        entry.closed,
+        entry.opened_us,
     )

@@ -71,15 +71,17 @@ def combine(frames: Sequence[pl.DataFrame]) -> Columns:
 
 def labels_by_gpu(frames: Sequence[pl.DataFrame]) -> dict[str, dict[str, str]]:
     """The last value of each label of each GPU."""
-    labels: dict[str, dict[str, str]] = {}
-    for frame in frames:
-        names = [name for name, kind in frame.schema.items() if kind == pl.String and name != GPU]
-        if not names:
-            continue
-        for row in frame.group_by(GPU).agg(pl.col(names).last(ignore_nulls=True)).iter_rows():
-            mine = labels.setdefault(row[0], {})
-            mine.update((name, value) for name, value in zip(names, row[1:], strict=True) if value is not None)
-    return labels
+    parts = [frame.select(pl.col(pl.String)) for frame in frames]
+    parts = [part for part in parts if part.width > 1]
+    if not parts:
+        return {}
+    last = pl.concat(parts, how="diagonal").group_by(GPU).agg(pl.all().last(ignore_nulls=True))
+    names = [name for name in last.columns if name != GPU]
+    columns = [last.get_column(name).to_list() for name in names]
+    return {
+        gpu: {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        for gpu, *values in zip(last.get_column(GPU).to_list(), *columns, strict=True)
+    }
 
 
 def portions(columns: Columns) -> list[Portion]:

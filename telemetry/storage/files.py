@@ -30,13 +30,18 @@ def read_range(path: Path, start: int, end: int) -> bytes:
     """Read the bytes from ``start`` on, before ``end``."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        pieces = []
-        while start < end and (piece := os.pread(descriptor, end - start, start)):
-            pieces.append(piece)
-            start += len(piece)
-        return b"".join(pieces)
+        return read_open(descriptor, start, end)
     finally:
         os.close(descriptor)
+
+
+def read_open(descriptor: int, start: int, end: int) -> bytes:
+    """Read the bytes of an open file from ``start`` on, before ``end``."""
+    pieces = []
+    while start < end and (piece := os.pread(descriptor, end - start, start)):
+        pieces.append(piece)
+        start += len(piece)
+    return b"".join(pieces)
 
 
 def sync_files(directory: Path, paths: Sequence[Path], *, with_directory: bool) -> None:

@@ -6,12 +6,12 @@ import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Final
+from typing import Final, cast
 
+import numpy as np
 import polars as pl
 
-from telemetry.model import TIMESTAMP
-from telemetry.storage.store import Span, Store
+from telemetry.model import GPU, TIMESTAMP
 
 STEP: Final = "step"
 """Name of the column that holds a step's place, counted from 0. Metrics are called by theirs, as strings."""
@@ -29,6 +29,20 @@ class Aggregation(enum.Enum):
     P50 = "p50"
     P95 = "p95"
     P99 = "p99"
+
+
+_PARTS: Final = {
+    Aggregation.AVG: None,
+    Aggregation.MIN: "min",
+    Aggregation.MAX: "max",
+    Aggregation.SUM: "sum",
+    Aggregation.COUNT: "count",
+    Aggregation.LAST: "last",
+}
+"""Which part of a partial result an aggregation is; ``None`` is the sum divided by the count."""
+
+COMPOSABLE: Final = frozenset(_PARTS)
+"""Aggregations that can be put together from parts, such as roll-ups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +65,53 @@ class Steps:
         return [self.start_us + place * self.width_us for place in range(self.count)]
 
 
-def gpu_steps(
-    store: Store, gpu: str, span: Span, steps: Steps, metrics: Sequence[str], aggregation: Aggregation
+def in_steps(
+    records: Iterator[pl.DataFrame], steps: Steps, metrics: Sequence[str], aggregation: Aggregation
 ) -> pl.DataFrame:
-    """A GPU's samples in ``span``, a row for each step that has any: its place and a column for each metric by place.
+    """One GPU's samples, a row for each step that has any: its place and a column for each metric by place.
 
-    Raises:
-        StoreError: what is stored cannot be read.
+    ``records`` come in order of time, in pieces: ``timestamp`` and a column for each metric.
     """
     places = [str(place) for place in range(len(metrics))]
-    step = (pl.col(TIMESTAMP).dt.timestamp("us") - steps.start_us) // steps.width_us
     names = [pl.col(name).alias(place) for name, place in zip(metrics, places, strict=True)]
-    pieces = (frame.select(step.alias(STEP), *names) for frame in store.records(gpu, span, metrics=metrics))
+    pieces = (frame.select(step_of(steps), *names) for frame in records)
     aggregated = [
         piece.group_by(STEP, maintain_order=True).agg(_expression(aggregation, place) for place in places)
         for piece in _whole_steps(pieces)
     ]
     schema = pl.Schema({STEP: pl.Int64(), **dict.fromkeys(places, pl.Float64())})
     return pl.concat([pl.DataFrame(schema=schema), *(piece.cast(schema) for piece in aggregated)])
+
+
+def of_rows(rows: pl.DataFrame, steps: Steps, places: int, aggregation: Aggregation) -> pl.DataFrame:
+    """Samples of many GPUs, a row for each GPU and step: ``gpu``, the step and the metrics by place.
+
+    ``rows`` have ``gpu``, ``timestamp`` and the metrics by place, those of a GPU in order of time, and are all there
+    are of the steps that they lie in.
+    """
+    names = [str(place) for place in range(places)]
+    grouped = rows.group_by(GPU, step_of(steps)).agg(_expression(aggregation, name) for name in names)
+    return grouped.cast(dict.fromkeys(names, pl.Float64()))
+
+
+def of_partials(partials: pl.DataFrame, places: int, aggregation: Aggregation) -> pl.DataFrame:
+    """The same of combined partial results (:mod:`telemetry.storage.partials`).
+
+    Raises:
+        KeyError: an aggregation that cannot be put together from parts.
+    """
+    part = _PARTS[aggregation]
+    values = []
+    for place in range(places):
+        count = pl.col(f"{place}:count")
+        value = pl.col(f"{place}:sum") / count if part is None else pl.col(f"{place}:{part}")
+        values.append(pl.when(count > 0).then(value).cast(pl.Float64).alias(str(place)))
+    return partials.select(GPU, STEP, *values)
+
+
+def step_of(steps: Steps) -> pl.Expr:
+    """The place of the step in which a row's ``timestamp`` lies."""
+    return ((pl.col(TIMESTAMP).dt.timestamp("us") - steps.start_us) // steps.width_us).alias(STEP)
 
 
 def across(frames: Sequence[pl.DataFrame], aggregation: Aggregation) -> pl.DataFrame:
@@ -81,10 +124,10 @@ def across(frames: Sequence[pl.DataFrame], aggregation: Aggregation) -> pl.DataF
 
 def filled(frame: pl.DataFrame, steps: Steps, place: str) -> list[float]:
     """One value a step of one metric, NaN where there is none."""
-    values = [nan] * steps.count
-    for step, value in frame.select(STEP, place).drop_nulls().iter_rows():
-        values[step] = value
-    return values
+    values = np.full(steps.count, nan)
+    known = frame.select(STEP, place).drop_nulls()
+    values[known.get_column(STEP).to_numpy()] = known.get_column(place).to_numpy()
+    return cast("list[float]", values.tolist())
 
 
 def _whole_steps(pieces: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 
 import polars as pl
 
+from telemetry.storage.plan import Plan
+from telemetry.storage.series import Aggregation, Steps
+
 
 class StoreError(Exception):
     """What was to be stored is not, and nothing of it counts; the same batch may be tried again.
@@ -121,18 +124,36 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class TierStats:
+    """What a tier holds.
+
+    Attributes:
+        files: how many files.
+        size: their bytes.
+        rows: rows in them; 0 for ``hot``, where nobody counts.
+    """
+
+    files: int
+    size: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStats:
     """What a store holds.
 
     Attributes:
         gpus: GPUs known.
-        stored_bytes: bytes on disk.
+        stored_bytes: bytes on disk, of all tiers.
         cached_counts: how many records are in memory of each GPU that has any there.
         cached_bytes: bytes they take, about.
         cache_entries_max: the most records kept in memory for a GPU.
         cache_bytes_max: the most bytes of records kept in memory.
         quarantine_bytes: bytes of the quarantine.
         checkpoint_us: when the newest checkpoint was written; ``None`` before the first.
+        tiers: what each tier holds: ``hot``, and of the cold ones ``raw``, ``1m`` and ``1h``.
+        damaged_files: cold files that could not be read.
+        quarantine_dropped_bytes: bytes of the quarantine that went to make room, since the store was opened.
     """
 
     gpus: int
@@ -143,6 +164,9 @@ class StoreStats:
     cache_bytes_max: int
     quarantine_bytes: int
     checkpoint_us: int | None
+    tiers: Mapping[str, TierStats]
+    damaged_files: int
+    quarantine_dropped_bytes: int = 0
 
     @property
     def cached_records(self) -> int:
@@ -174,12 +198,39 @@ class Store(Protocol):
         ...
 
     def records(
-        self, gpu: str, span: Span, *, metrics: Sequence[str] | None = None, newest_first: bool = False
+        self,
+        gpu: str,
+        span: Span,
+        *,
+        metrics: Sequence[str] | None = None,
+        newest_first: bool = False,
+        plan: Plan | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Yield a GPU's records in order of time, in pieces: ``timestamp`` and a column for each metric.
 
         ``metrics`` ``None`` means all it has. No two records have the same instant. Memory stays bounded whatever the
-        span; stop iterating to stop reading.
+        span; stop iterating to stop reading. What is in files that are damaged is left out; ``plan`` says so.
+
+        Raises:
+            StoreError: what is stored cannot be read.
+        """
+        ...
+
+    def series(
+        self,
+        gpus: Sequence[str],
+        span: Span,
+        steps: Steps,
+        metrics: Sequence[str],
+        aggregation: Aggregation,
+        *,
+        plan: Plan | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield metrics of GPUs over time, by GPU, some GPUs at a time.
+
+        A frame has a row for each GPU and step in which there is anything: ``gpu``, ``step`` (its place), and a column
+        for each metric, called by its place. The samples of ``span`` within a step become one. ``plan`` is told how
+        the answer was found and what is missing.
 
         Raises:
             StoreError: what is stored cannot be read.

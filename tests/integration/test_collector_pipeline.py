@@ -28,8 +28,9 @@ from telemetry.model import Record
 from telemetry.queue.client import Publisher, ReceivedDelivery, Subscriber
 from telemetry.queue.engines.memory import MemoryEngine
 from telemetry.queue.server import QueueServer
-from telemetry.storage.hot import HotStore
+from telemetry.storage.compactor import CompactionSettings
 from telemetry.storage.store import Batch, Committed, Span, StoreError
+from telemetry.storage.tiered import TieredStore
 from telemetry.topics import DATA_TOPIC, LIVE_TOPIC, QUARANTINE_TOPIC
 from telemetry.v1 import query_pb2, query_pb2_grpc, queue_admin_pb2, queue_admin_pb2_grpc
 
@@ -54,10 +55,14 @@ async def address() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def collecting(directory: Path, address: str, workers: int = 2) -> AsyncIterator[tuple[Collector, HotStore]]:
+async def collecting(
+    directory: Path, address: str, workers: int = 2, compaction: CompactionSettings | None = None
+) -> AsyncIterator[tuple[Collector, TieredStore]]:
     """A collector at work; drained at the end."""
-    store = HotStore(directory)
-    settings = CollectorSettings(queue=address, workers=workers, grpc_port=0, http_port=0)
+    store = TieredStore(directory)
+    settings = CollectorSettings(
+        queue=address, workers=workers, grpc_port=0, http_port=0, compaction=compaction or CompactionSettings()
+    )
     collector = Collector(settings, store)
     stop = asyncio.Event()
     running = asyncio.create_task(collector.run(stop))
@@ -86,7 +91,7 @@ async def publish(publisher: Publisher, records: Sequence[Record]) -> None:
     await publisher.publish(DATA_TOPIC, encode_arrow(frame_of(records)), attributes, ordering_key=records[0].gpu)
 
 
-def seconds_stored(store: HotStore, gpu: str) -> list[int]:
+def seconds_stored(store: TieredStore, gpu: str) -> list[int]:
     lines = sorted(store.records(gpu, Span()), key=lambda frame: frame.item(0, "timestamp"))
     return [int(value) for frame in lines for value in frame.get_column("x")]
 
@@ -124,6 +129,34 @@ async def test_what_is_published_is_stored_acked_and_can_be_asked_for(tmp_path: 
         assert "telemetry_collector_records_total 1001.0" in metrics
         assert health["status"] == "ok"
     assert await backlog(address) == 0
+
+
+async def test_records_move_to_the_cold_tier_while_others_arrive_and_every_answer_stays_whole(
+    tmp_path: Path, address: str
+) -> None:
+    compaction = CompactionSettings(interval_s=0.05, after_s=0.0)
+    async with (
+        collecting(tmp_path, address, compaction=compaction) as (collector, store),
+        Publisher(address) as publisher,
+    ):
+        for first in range(0, 1000, 100):
+            await publish(publisher, records_of("a", range(first, first + 100)))
+            await until(lambda first=first: len(seconds_stored(store, "a")) == first + 100)  # type: ignore[misc]
+        await until(lambda: store.stats().tiers["raw"].rows >= 1000)
+        assert seconds_stored(store, "a") == list(range(1000))
+        await until(lambda: all(check.ok for check in collector.checks().values()))
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{collector.http_port}") as client:
+            stats = (await client.get("/stats")).json()
+            metrics = (await client.get("/metrics")).text
+    assert stats["tiers"]["hot"]["files"] == 0
+    assert stats["tiers"]["raw"]["rows"] == 1000
+    assert stats["compactions"] >= 1
+    assert stats["compaction_failures"] == stats["damaged_files"] == 0
+    assert 'telemetry_collector_tier_rows{tier="raw"} 1000.0' in metrics
+    assert "telemetry_collector_compactions_total" in metrics
+    reopened = TieredStore(tmp_path)
+    assert seconds_stored(reopened, "a") == list(range(1000))
+    reopened.close()
 
 
 async def test_a_collector_that_starts_again_goes_on_where_it_was(tmp_path: Path, address: str) -> None:

@@ -13,15 +13,16 @@ from telemetry.codec import frame_of
 from telemetry.collector.counters import Counters, collector_stats
 from telemetry.collector.http_app import Check, collector_app
 from telemetry.model import Record
-from telemetry.storage.hot import HotStore
+from telemetry.storage.compactor import CompactionStats
 from telemetry.storage.store import Batch
+from telemetry.storage.tiered import TieredStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[HotStore]:
-    opened = HotStore(tmp_path)
+def store(tmp_path: Path) -> Iterator[TieredStore]:
+    opened = TieredStore(tmp_path)
     records = [Record(START + timedelta(seconds=second), "node/0", {"x": float(second)}) for second in range(20)]
     opened.commit(Batch([frame_of(records)]))
     yield opened
@@ -34,8 +35,8 @@ def checks() -> dict[str, Check]:
 
 
 @pytest.fixture
-def client(store: HotStore, checks: dict[str, Check]) -> httpx.AsyncClient:
-    app = collector_app(store, lambda: collector_stats(Counters(2), store.stats()), lambda: checks)
+def client(store: TieredStore, checks: dict[str, Check]) -> httpx.AsyncClient:
+    app = collector_app(store, lambda: collector_stats(Counters(2), store.stats(), CompactionStats()), lambda: checks)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://collector")
 
 

@@ -81,7 +81,19 @@ def test_records_whose_time_cannot_be_written_go_to_quarantine() -> None:
     message = Message(data=encode_arrow(frame), attributes={"content-type": ARROW_CONTENT_TYPE})
     contents = read(FakeDelivery([message]))
     assert values(contents.frames) == [2.0]
-    assert [json.loads(json.loads(line)["raw"])["x"] for line in contents.quarantine] == [1.0, 3.0]
+    (line,) = map(json.loads, contents.quarantine)
+    assert line["reason"] == "2 records: time out of range"
+    refused = pl.read_ipc_stream(base64.b64decode(line["raw_base64"]))
+    assert refused.get_column("x").to_list() == [1.0, 3.0]
+
+
+def test_records_with_more_text_than_may_stay_in_memory_go_to_quarantine() -> None:
+    records = [Record(TIME, gpu, {"x": 1.0}, {"note": "€" * count}) for gpu, count in (("a", 21_846), ("b", 21_000))]
+    message = Message(data=encode_arrow(frame_of(records)), attributes={"content-type": ARROW_CONTENT_TYPE})
+    contents = read(FakeDelivery([message], first=7))
+    assert [frame.get_column("gpu").to_list() for frame in contents.frames] == [["b"]]
+    (line,) = map(json.loads, contents.quarantine)
+    assert (line["reason"], line["offset"]) == ("more than 65536 bytes of labels", 7)
 
 
 def test_a_message_with_absurdly_many_columns_goes_to_quarantine() -> None:
@@ -96,7 +108,8 @@ def test_rows_that_streamers_rejected_are_kept_with_their_origin() -> None:
     row = {"source": "f.csv", "line": 17, "reason": "no GPU", "raw": "x,y", "field": "gpu"}
     delivery = FakeDelivery([Message(data=json.dumps(row).encode()), Message(data=b"[1]")], topic=QUARANTINE_TOPIC)
     first, second = map(json.loads, read(delivery).quarantine)
-    assert first == row | {"topic": QUARANTINE_TOPIC, "partition": 3, "offset": 0}
+    published = {"published": "1970-01-01T00:00:00Z"}
+    assert first == row | {"topic": QUARANTINE_TOPIC, "partition": 3, "offset": 0} | published
     assert "not a rejected row" in second["reason"]
 
 

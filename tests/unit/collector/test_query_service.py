@@ -20,8 +20,11 @@ from telemetry.collector.query_service import QueryService
 from telemetry.model import Record
 from telemetry.queue.clients.errors import error_from_rpc
 from telemetry.runtime.grpc_server import GrpcServer
-from telemetry.storage.hot import HotStore
+from telemetry.storage.checkpoint import Block
+from telemetry.storage.compactor import CompactionStats
+from telemetry.storage.hot import HotGpu, HotTier
 from telemetry.storage.store import Batch, StoreError
+from telemetry.storage.tiered import TieredStore
 from telemetry.v1 import query_pb2 as pb
 from telemetry.v1 import query_pb2_grpc
 
@@ -30,9 +33,9 @@ START_US = int(START.timestamp()) * 1_000_000
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[HotStore]:
+def store(tmp_path: Path) -> Iterator[TieredStore]:
     """Four GPUs on two hosts, one record a second for 100 s; `a/0` began with its temperature at 0."""
-    opened = HotStore(tmp_path)
+    opened = TieredStore(tmp_path)
     records = [
         Record(
             START + timedelta(seconds=second),
@@ -50,8 +53,8 @@ def store(tmp_path: Path) -> Iterator[HotStore]:
 
 
 @pytest.fixture
-async def stub(store: HotStore) -> AsyncIterator[query_pb2_grpc.QueryServiceAsyncStub]:
-    service = QueryService(store, lambda: collector_stats(Counters(3), store.stats()))
+async def stub(store: TieredStore) -> AsyncIterator[query_pb2_grpc.QueryServiceAsyncStub]:
+    service = QueryService(store, lambda: collector_stats(Counters(3), store.stats(), CompactionStats()))
     register = partial(query_pb2_grpc.add_QueryServiceServicer_to_server, service)
     server = GrpcServer([(pb.DESCRIPTOR.services_by_name["QueryService"], register)], host="127.0.0.1", port=0)
     await server.start()
@@ -169,7 +172,8 @@ async def test_series_are_columns_over_steps(stub: query_pb2_grpc.QueryServiceAs
         ("temperature", [9.0, 19.0, 29.0, 34.0])
     ]
     assert [column.metric for column in second.columns] == ["temperature", "power_draw"]
-    assert len(answer.plan) == 3
+    assert answer.plan[0] == "hot: 2 GPUs, 60 rows"
+    assert answer.plan[1].startswith("max of 2 GPUs over 4 steps of 10 s")
 
 
 async def test_series_of_gpus_become_one_by_label(stub: query_pb2_grpc.QueryServiceAsyncStub) -> None:
@@ -225,23 +229,23 @@ async def test_an_answer_too_large_for_a_message_is_refused(
 
 
 async def test_an_answer_says_what_could_not_be_read(
-    stub: query_pb2_grpc.QueryServiceAsyncStub, store: HotStore, monkeypatch: pytest.MonkeyPatch
+    stub: query_pb2_grpc.QueryServiceAsyncStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = store.records
+    original = HotTier._bytes
 
-    def records(gpu: str, *arguments: Any, **more: Any) -> Any:
-        if gpu == "a/0":
+    def read(tier: HotTier, view: HotGpu, block: Block) -> bytes:
+        if view.entry.gpu.gpu == "a/0":
             raise StoreError("disk on fire")
-        return original(gpu, *arguments, **more)
+        return original(tier, view, block)
 
-    monkeypatch.setattr(store, "records", records)
+    monkeypatch.setattr(HotTier, "_bytes", read)
     hosts = pb.GpuSelector(hosts=["a"])
     answer = await stub.QuerySeries(
         pb.QuerySeriesRequest(selector=hosts, metrics=["temperature"], range=time_range(0, 9))
     )
     assert answer.completeness.partial
     assert list(answer.completeness.warnings) == ["GPU a/0: disk on fire"]
-    assert [len(series.columns) for series in answer.series] == [0, 1]
+    assert [isnan(series.columns[0].values[0]) for series in answer.series] == [True, False]
     pieces = [piece async for piece in stub.StreamRecords(pb.StreamRecordsRequest(selector=hosts))]
     assert pieces[-1].completeness.partial
     assert sum(len(piece.records) for piece in pieces) == 100

@@ -17,6 +17,8 @@ from telemetry.collector.counters import Counters
 from telemetry.collector.intake import Intake, read
 from telemetry.collector.writer import Waiting, Writer
 from telemetry.model import Record
+from telemetry.storage.plan import Plan
+from telemetry.storage.series import Aggregation, Steps
 from telemetry.storage.store import (
     Batch,
     Change,
@@ -61,12 +63,30 @@ class FakeStore:
         return None
 
     def records(
-        self, gpu: str, span: Span, *, metrics: Sequence[str] | None = None, newest_first: bool = False
+        self,
+        gpu: str,
+        span: Span,
+        *,
+        metrics: Sequence[str] | None = None,
+        newest_first: bool = False,
+        plan: Plan | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        return iter(())
+
+    def series(
+        self,
+        gpus: Sequence[str],
+        span: Span,
+        steps: Steps,
+        metrics: Sequence[str],
+        aggregation: Aggregation,
+        *,
+        plan: Plan | None = None,
     ) -> Iterator[pl.DataFrame]:
         return iter(())
 
     def stats(self) -> StoreStats:
-        return StoreStats(0, 0, [], 0, 0, 0, 0, None)
+        return StoreStats(0, 0, [], 0, 0, 0, 0, None, {}, 0)
 
     def close(self) -> None: ...
 

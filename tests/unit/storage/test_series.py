@@ -9,12 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from telemetry.storage import hot
-from telemetry.storage.hot import HotStore
-from telemetry.storage.series import Aggregation, Steps, across, filled, gpu_steps
+from telemetry.storage import growth
+from telemetry.storage.series import Aggregation, Steps, across, filled
 from telemetry.storage.store import Batch, Span
+from telemetry.storage.tiered import TieredStore
 
 SECOND_US = 1_000_000
+EMPTY = pl.DataFrame(schema={"gpu": pl.String(), "step": pl.Int64(), "0": pl.Float64()})
 
 
 def records(gpu: str, values: dict[int, float | None]) -> pl.DataFrame:
@@ -25,10 +26,19 @@ def records(gpu: str, values: dict[int, float | None]) -> pl.DataFrame:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[HotStore]:
-    opened = HotStore(tmp_path)
+def store(tmp_path: Path) -> Iterator[TieredStore]:
+    opened = TieredStore(tmp_path)
     yield opened
     opened.close()
+
+
+def gpu_steps(
+    store: TieredStore, gpu: str, span: Span, steps: Steps, metrics: list[str], aggregation: Aggregation
+) -> pl.DataFrame:
+    """One GPU's steps."""
+    (frame, *rest) = [*store.series([gpu], span, steps, metrics, aggregation), EMPTY]
+    assert len(rest) <= 1
+    return frame.drop("gpu")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +55,7 @@ def store(tmp_path: Path) -> Iterator[HotStore]:
         (Aggregation.P99, 3.97),
     ],
 )
-def test_samples_of_a_step_become_one(store: HotStore, aggregation: Aggregation, expected: float) -> None:
+def test_samples_of_a_step_become_one(store: TieredStore, aggregation: Aggregation, expected: float) -> None:
     store.commit(Batch([records("a", {10: 4.0, 11: 1.0, 12: 3.0, 13: 2.0, 14: None, 30: None})]))
     steps = Steps.over(10 * SECOND_US, 40 * SECOND_US, 10 * SECOND_US)
     frame = gpu_steps(store, "a", Span(10 * SECOND_US, 40 * SECOND_US), steps, ["x"], aggregation)
@@ -60,8 +70,8 @@ def test_steps_begin_at_multiples_of_their_width() -> None:
     assert Steps.over(10, 30, 10).times_us == [10, 20]
 
 
-def test_a_step_that_lies_in_many_blocks_is_one_step(store: HotStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot, "BLOCK_BYTES", 100)
+def test_a_step_that_lies_in_many_blocks_is_one_step(store: TieredStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "BLOCK_BYTES", 100)
     monkeypatch.setattr("telemetry.storage.reading._FIRST_READ_BYTES", 1)
     for second in range(100):
         store.commit(Batch([records("a", {second: float(second)})]))
@@ -70,7 +80,7 @@ def test_a_step_that_lies_in_many_blocks_is_one_step(store: HotStore, monkeypatc
     assert filled(frame, steps, "0") == [40.0, 40.0, 20.0]
 
 
-def test_series_of_gpus_become_one(store: HotStore) -> None:
+def test_series_of_gpus_become_one(store: TieredStore) -> None:
     store.commit(Batch([records("a", {0: 1.0, 10: 2.0}), records("b", {0: 5.0})]))
     steps = Steps.over(0, 20 * SECOND_US, 10 * SECOND_US)
     frames = [gpu_steps(store, gpu, Span(0, 20 * SECOND_US), steps, ["x"], Aggregation.AVG) for gpu in "ab"]
@@ -78,7 +88,7 @@ def test_series_of_gpus_become_one(store: HotStore) -> None:
     assert filled(across(frames, Aggregation.COUNT), steps, "0") == [2.0, 1.0]
 
 
-def test_a_metric_or_gpu_that_is_not_there_has_no_values(store: HotStore) -> None:
+def test_a_metric_or_gpu_that_is_not_there_has_no_values(store: TieredStore) -> None:
     store.commit(Batch([records("a", {0: 1.0})]))
     steps = Steps.over(0, 10, 10)
     assert isnan(filled(gpu_steps(store, "a", Span(), steps, ["y"], Aggregation.SUM), steps, "0")[0])

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from telemetry.runtime.errors import DataDirectoryError
-from telemetry.storage import files, hot
-from telemetry.storage.hot import HotStore
+from telemetry.storage import files, growth
 from telemetry.storage.store import Batch, Position, Span, StoreError, TopicPartition
+from telemetry.storage.tiered import TieredStore
 
 BASE_US = 1_767_225_600_000_000
 SECOND_US = 1_000_000
@@ -33,7 +33,7 @@ def frame(*rows: Row, **labels: str) -> pl.DataFrame:
     return pl.DataFrame(columns).with_columns(pl.lit(value).alias(name) for name, value in labels.items())
 
 
-def stored(store: HotStore, gpu: str, span: Span | None = None, *, newest_first: bool = False) -> list[Row]:
+def stored(store: TieredStore, gpu: str, span: Span | None = None, *, newest_first: bool = False) -> list[Row]:
     """A GPU's records as (gpu, second, metrics that it has)."""
     rows: list[Row] = []
     for piece in store.records(gpu, span or Span(), newest_first=newest_first):
@@ -44,13 +44,13 @@ def stored(store: HotStore, gpu: str, span: Span | None = None, *, newest_first:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[HotStore]:
-    opened = HotStore(tmp_path)
+def store(tmp_path: Path) -> Iterator[TieredStore]:
+    opened = TieredStore(tmp_path)
     yield opened
     opened.close()
 
 
-def test_a_line_holds_exactly_gpu_metrics_and_timestamp(tmp_path: Path, store: HotStore) -> None:
+def test_a_line_holds_exactly_gpu_metrics_and_timestamp(tmp_path: Path, store: TieredStore) -> None:
     records = frame(("g/0", 0, {"temperature": 60.0, "power_draw": None}), host="node-1")
     store.commit(Batch([records]))
     line = (tmp_path / "hot" / "g%2f0.jsonl").read_text()
@@ -62,19 +62,19 @@ def test_a_line_holds_exactly_gpu_metrics_and_timestamp(tmp_path: Path, store: H
     assert line.endswith("}\n")
 
 
-def test_values_that_are_not_finite_say_nothing(store: HotStore) -> None:
+def test_values_that_are_not_finite_say_nothing(store: TieredStore) -> None:
     store.commit(Batch([frame(("a", 0, {"x": float("nan"), "y": float("inf"), "z": 1.0}))]))
     assert stored(store, "a") == [("a", 0, {"z": 1.0})]
 
 
-def test_metrics_named_like_columns_of_ours_are_kept_apart(store: HotStore) -> None:
+def test_metrics_named_like_columns_of_ours_are_kept_apart(store: TieredStore) -> None:
     metrics: dict[str, float | None] = {"line": 1.0, "0": 2.0, "min0": 3.0, ":known": 4.0, 'a"\n': 5.0, "metrics": 6.0}
     store.commit(Batch([frame(("a", 0, metrics))]))
     store.commit(Batch([frame(("a", 0, metrics), ("a", 1, metrics))]))
     assert stored(store, "a") == [("a", 0, metrics), ("a", 1, metrics)]
 
 
-def test_the_same_records_again_are_nothing_new(tmp_path: Path, store: HotStore) -> None:
+def test_the_same_records_again_are_nothing_new(tmp_path: Path, store: TieredStore) -> None:
     records = frame(("a", 0, {"x": 1.0}), ("b", 0, {"x": 2.0}), ("a", 1, {"x": 3.0}))
     first = store.commit(Batch([records]))
     size = store.stats().stored_bytes
@@ -84,38 +84,38 @@ def test_the_same_records_again_are_nothing_new(tmp_path: Path, store: HotStore)
     assert store.stats().stored_bytes == size == sum(path.stat().st_size for path in (tmp_path / "hot").iterdir())
 
 
-def test_the_same_record_twice_in_one_batch_is_stored_once(store: HotStore) -> None:
+def test_the_same_record_twice_in_one_batch_is_stored_once(store: TieredStore) -> None:
     outcome = store.commit(Batch([frame(("a", 0, {"x": 1.0})), frame(("a", 0, {"x": 1.0}))]))
     assert (outcome.records, outcome.duplicates) == (1, 1)
 
 
-def test_of_two_values_for_one_instant_the_later_in_the_queue_wins_and_is_counted(store: HotStore) -> None:
+def test_of_two_values_for_one_instant_the_later_in_the_queue_wins_and_is_counted(store: TieredStore) -> None:
     store.commit(Batch([frame(("a", 0, {"x": 1.0, "y": 1.0}), ("a", 1, {"x": 1.0}))]))
     outcome = store.commit(Batch([frame(("a", 0, {"x": 2.0, "y": 1.0}))]))
     assert (outcome.records, outcome.samples, outcome.duplicates, outcome.conflicts) == (1, 1, 0, 1)
     assert stored(store, "a") == [("a", 0, {"x": 2.0, "y": 1.0}), ("a", 1, {"x": 1.0})]
 
 
-def test_a_value_that_returns_wins_again(store: HotStore) -> None:
+def test_a_value_that_returns_wins_again(store: TieredStore) -> None:
     for value in (1.0, 2.0, 1.0):
         store.commit(Batch([frame(("a", 0, {"x": value}))]))
     assert stored(store, "a") == [("a", 0, {"x": 1.0})]
 
 
-def test_records_of_one_instant_are_one_record(store: HotStore) -> None:
+def test_records_of_one_instant_are_one_record(store: TieredStore) -> None:
     store.commit(Batch([frame(("a", 0, {"x": 1.0})), frame(("a", 0, {"y": 2.0}))]))
     store.commit(Batch([frame(("a", 0, {"z": 3.0}))]))
     assert stored(store, "a") == [("a", 0, {"x": 1.0, "y": 2.0, "z": 3.0})]
 
 
-def test_late_records_are_read_in_order_of_time(store: HotStore) -> None:
+def test_late_records_are_read_in_order_of_time(store: TieredStore) -> None:
     store.commit(Batch([frame(*(("a", second, {"x": float(second)}) for second in range(10, 20)))]))
     store.commit(Batch([frame(*(("a", second, {"x": float(second)}) for second in range(5)))]))
     assert [second for _, second, _ in stored(store, "a")] == [*range(5), *range(10, 20)]
     assert [second for _, second, _ in stored(store, "a", newest_first=True)] == [*range(19, 9, -1), *range(4, -1, -1)]
 
 
-def test_a_span_is_half_open(store: HotStore) -> None:
+def test_a_span_is_half_open(store: TieredStore) -> None:
     store.commit(Batch([frame(*(("a", second, {"x": 1.0}) for second in range(5)))]))
     span = Span(BASE_US + SECOND_US, BASE_US + 3 * SECOND_US)
     assert [second for _, second, _ in stored(store, "a", span)] == [1, 2]
@@ -124,11 +124,11 @@ def test_a_span_is_half_open(store: HotStore) -> None:
 def test_reading_is_the_same_with_and_without_memory_and_over_many_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hot, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(growth, "BLOCK_BYTES", 500)
     seconds = [*range(100, 200), *range(50), *range(150, 160), *range(300, 320), *range(40, 120)]
     answers = []
     for number, entries in enumerate((0, 7, 10_000)):
-        store = HotStore(tmp_path / str(number), cache_entries=entries)
+        store = TieredStore(tmp_path / str(number), cache_entries=entries)
         for first in range(0, len(seconds), 9):
             rows = [("a", second, {"x": second + first / 1000}) for second in seconds[first : first + 9]]
             store.commit(Batch([frame(*rows)]))
@@ -145,7 +145,7 @@ def test_reading_is_the_same_with_and_without_memory_and_over_many_blocks(
 
 def test_what_no_checkpoint_vouches_for_never_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     partition = TopicPartition("telemetry", 3)
-    store = HotStore(tmp_path)
+    store = TieredStore(tmp_path)
     store.commit(Batch([frame(("a", 0, {"x": 1.0}))], [b"{}"], {partition: Position(1, 10)}))
 
     def die(*_: object) -> None:
@@ -159,7 +159,7 @@ def test_what_no_checkpoint_vouches_for_never_happened(tmp_path: Path, monkeypat
     assert (tmp_path / "hot" / "new.jsonl").exists()
     store.close()
 
-    store = HotStore(tmp_path)
+    store = TieredStore(tmp_path)
     assert store.positions() == {partition: Position(1, 10)}
     assert stored(store, "a") == [("a", 0, {"x": 1.0})]
     assert [gpu.gpu for gpu in store.gpus()] == ["a"]
@@ -173,7 +173,7 @@ def test_what_no_checkpoint_vouches_for_never_happened(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("fails_in", ["write_at", "sync_files"])
 def test_a_full_disk_stores_nothing_and_the_batch_can_be_tried_again(
-    tmp_path: Path, store: HotStore, monkeypatch: pytest.MonkeyPatch, fails_in: str
+    tmp_path: Path, store: TieredStore, monkeypatch: pytest.MonkeyPatch, fails_in: str
 ) -> None:
     batch = Batch([frame(("a", 0, {"x": 1.0}), ("b", 0, {"x": 1.0}))], [b"bad"])
     attempts = 0
@@ -206,9 +206,9 @@ def test_without_syncing_what_was_committed_survives_the_death_of_the_process(
         raise AssertionError("synced")
 
     monkeypatch.setattr(files, "sync_files", no_sync)
-    store = HotStore(tmp_path, synced=False)
+    store = TieredStore(tmp_path, synced=False)
     store.commit(Batch([frame(("a", 0, {"x": 1.0}))], [b"bad"], {TopicPartition("telemetry", 0): Position(1, 5)}))
-    other = HotStore(tmp_path, synced=False)
+    other = TieredStore(tmp_path, synced=False)
     assert stored(other, "a") == [("a", 0, {"x": 1.0})]
     assert other.positions() == {TopicPartition("telemetry", 0): Position(1, 5)}
     other.close()
@@ -216,12 +216,12 @@ def test_without_syncing_what_was_committed_survives_the_death_of_the_process(
 
 
 def test_what_is_known_of_a_gpu_survives_a_restart(tmp_path: Path) -> None:
-    store = HotStore(tmp_path)
+    store = TieredStore(tmp_path)
     store.commit(Batch([frame(("a", 5, {"x": 1.0, "y": 2.0}), host="node-1"), frame(("a", 9, {"x": 3.0}), pod="p")]))
     store.commit(Batch([frame(("a", 7, {"x": 9.0, "y": 4.0}))]))
     before = store.find("a")
     store.close()
-    store = HotStore(tmp_path)
+    store = TieredStore(tmp_path)
     assert store.find("a") == before
     assert before is not None
     assert before.labels == {"host": "node-1", "pod": "p"}
@@ -231,7 +231,7 @@ def test_what_is_known_of_a_gpu_survives_a_restart(tmp_path: Path) -> None:
     store.close()
 
 
-def test_changes_tell_the_live_view_last_smallest_largest_and_new_labels(store: HotStore) -> None:
+def test_changes_tell_the_live_view_last_smallest_largest_and_new_labels(store: TieredStore) -> None:
     rows: list[Row] = [("a", second, {"x": value}) for second, value in enumerate([5.0, 9.0, 1.0, 4.0])]
     (change,) = store.commit(Batch([frame(*rows, host="n")])).changes
     assert (change.gpu, change.newest_us, change.advanced) == ("a", BASE_US + 3 * SECOND_US, True)
@@ -244,20 +244,20 @@ def test_changes_tell_the_live_view_last_smallest_largest_and_new_labels(store: 
 
 
 def test_a_missing_checkpoint_beside_records_is_refused(tmp_path: Path) -> None:
-    store = HotStore(tmp_path)
+    store = TieredStore(tmp_path)
     store.commit(Batch([frame(("a", 0, {"x": 1.0}))]))
     store.close()
     (tmp_path / "checkpoint.sqlite").unlink()
     with pytest.raises(DataDirectoryError, match=r"checkpoint\.sqlite is missing"):
-        HotStore(tmp_path)
+        TieredStore(tmp_path)
 
 
 @pytest.mark.parametrize("lost", [30, 100_000])
 def test_a_file_that_lost_its_end_is_reported_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lost: int
 ) -> None:
-    monkeypatch.setattr(hot, "BLOCK_BYTES", 300)
-    store = HotStore(tmp_path)
+    monkeypatch.setattr(growth, "BLOCK_BYTES", 300)
+    store = TieredStore(tmp_path)
     for second in range(20):
         store.commit(Batch([frame(("a", second, {"x": 1.0}))]))
     store.close()
@@ -267,7 +267,7 @@ def test_a_file_that_lost_its_end_is_reported_and_goes_on(
         path.write_bytes(path.read_bytes()[:-lost])
     else:
         path.unlink()
-    store = HotStore(tmp_path)
+    store = TieredStore(tmp_path)
     assert "records are missing" in caplog.text
     kept = [second for _, second, _ in stored(store, "a")]
     assert kept == (list(range(19)) if lost < size else [])
@@ -277,7 +277,7 @@ def test_a_file_that_lost_its_end_is_reported_and_goes_on(
 
 
 def test_damage_within_a_file_costs_only_the_damaged_lines(tmp_path: Path) -> None:
-    store = HotStore(tmp_path, cache_entries=0)
+    store = TieredStore(tmp_path, cache_entries=0)
     store.commit(Batch([frame(*(("a", second, {"x": 1.0}) for second in range(5)))]))
     path = tmp_path / "hot" / "a.jsonl"
     lines = path.read_bytes().split(b"\n")
@@ -287,7 +287,7 @@ def test_damage_within_a_file_costs_only_the_damaged_lines(tmp_path: Path) -> No
     store.close()
 
 
-def test_times_keep_their_microseconds(store: HotStore) -> None:
+def test_times_keep_their_microseconds(store: TieredStore) -> None:
     instant = datetime(2026, 3, 4, 5, 6, 7, 891234, UTC)
     records = pl.DataFrame({"timestamp": [instant], "gpu": ["a"], "x": [0.1 + 0.2]})
     store.commit(Batch([records.with_columns(pl.col("timestamp").cast(pl.Datetime("us", "UTC")))]))

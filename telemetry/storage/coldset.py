@@ -1,0 +1,80 @@
+"""The cold files that count right now, and those that turned out to be damaged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from telemetry.storage.checkpoint import Checkpoint
+from telemetry.storage.cold.files import ColdFile, ColdFileError, Level
+from telemetry.storage.cold.reader import ColdReader
+
+log = logging.getLogger(__name__)
+
+
+class ColdSet:
+    """What is in ``<directory>``. :attr:`files` is replaced as a whole, so whoever has it keeps a consistent view."""
+
+    def __init__(self, directory: Path, checkpoint: Checkpoint) -> None:
+        """Open it and remove files that no transaction vouches for.
+
+        Raises:
+            OSError: the directory cannot be used.
+        """
+        self.directory = directory
+        self.reader = ColdReader(directory)
+        known = checkpoint.cold_files()
+        self.files: tuple[ColdFile, ...] = tuple(file for file, _ in known)
+        self.adopted_us: Mapping[int, int] = {file.id: adopted_us for file, adopted_us in known}
+        self.damaged: dict[str, str] = {}
+        """Path of each file that could not be read, and why."""
+        self._next_number = checkpoint.next_cold_number()
+        self._recover()
+
+    def next_number(self) -> int:
+        """A number above all that were ever given to a cold file."""
+        return self._next_number
+
+    def exchange(self, new: Sequence[ColdFile], gone: Collection[int], now_us: int) -> None:
+        """Take files in and others out of what is here; nothing happens on disk."""
+        kept = [file for file in self.files if file.id not in gone]
+        self.files = (*kept, *new)
+        adopted_us = {number: at for number, at in self.adopted_us.items() if number not in gone}
+        self.adopted_us = {**adopted_us, **{file.id: now_us for file in new}}
+        paths = {file.path for file in self.files}
+        self.damaged = {path: reason for path, reason in self.damaged.items() if path in paths}
+        self.reserve(1 + max((file.id for file in new), default=0))
+
+    def reserve(self, number: int) -> None:
+        """Give no number below ``number`` any more."""
+        self._next_number = max(self._next_number, number)
+
+    def delete(self, files: Iterable[ColdFile]) -> None:
+        """Remove files that nobody reads any more.
+
+        Raises:
+            OSError: one cannot be removed.
+        """
+        for file in files:
+            (self.directory / file.path).unlink(missing_ok=True)
+
+    def report(self, error: ColdFileError) -> None:
+        """Take note of a damaged file."""
+        if error.path not in self.damaged:
+            log.error("a cold file is damaged", extra={"file": str(self.directory / error.path), "error": error.reason})
+            self.damaged[error.path] = error.reason
+
+    def _recover(self) -> None:
+        known = {file.path for file in self.files}
+        for level in Level:
+            folder = self.directory / level.value
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                name = f"{level.value}/{path.name}"
+                if name in known:
+                    known.discard(name)
+                elif path.is_file() and not path.is_symlink():
+                    log.warning("removed a file that no checkpoint vouches for", extra={"file": str(path)})
+                    path.unlink()
+        for name in sorted(known):
+            self.report(ColdFileError(name, "the file is missing"))
