@@ -469,6 +469,9 @@ class GetLatestRequest(_message.Message):
 
     SELECTOR_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    WITH_TIMESTAMPS_FIELD_NUMBER: _builtins.int
+    with_timestamps: _builtins.bool
+    """Optional. Whether to say when each value was taken. Default false."""
     @_builtins.property
     def selector(self) -> Global___GpuSelector:
         """Optional. Which GPUs. Unset means all."""
@@ -482,10 +485,11 @@ class GetLatestRequest(_message.Message):
         *,
         selector: Global___GpuSelector | None = ...,
         metrics: _abc.Iterable[_builtins.str] | None = ...,
+        with_timestamps: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "selector", b"selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "selector", b"selector", "with_timestamps", b"with_timestamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -541,21 +545,29 @@ class MetricColumn(_message.Message):
 
     METRIC_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_US_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """The metric's canonical name."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The values, in the order of the answer's other columns. NaN where there is none."""
 
+    @_builtins.property
+    def timestamps_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """When each value was taken, in microseconds since 1970-01-01T00:00:00Z; 0 where there is none. Only in GetLatest, and only
+        when asked for.
+        """
+
     def __init__(
         self,
         *,
         metric: _builtins.str = ...,
         values: _abc.Iterable[_builtins.float] | None = ...,
+        timestamps_us: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "timestamps_us", b"timestamps_us", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -625,6 +637,7 @@ class StreamRecordsRequest(_message.Message):
     RANGE_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Optional. The most records to return for all GPUs together; 0 means no limit."""
     order: Global___RecordOrder.ValueType
@@ -637,6 +650,10 @@ class StreamRecordsRequest(_message.Message):
     def range(self) -> Global___TimeRange:
         """Optional. When. Unset means all that is stored."""
 
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Which metrics, by canonical name; records that have none of them are left out. Empty means all."""
+
     def __init__(
         self,
         *,
@@ -644,10 +661,11 @@ class StreamRecordsRequest(_message.Message):
         range: Global___TimeRange | None = ...,
         limit: _builtins.int = ...,
         order: Global___RecordOrder.ValueType = ...,
+        metrics: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["range", b"range", "selector", b"selector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "order", b"order", "range", b"range", "selector", b"selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "metrics", b"metrics", "order", b"order", "range", b"range", "selector", b"selector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -933,6 +951,14 @@ class CollectorStats(_message.Message):
     CHECKPOINT_TIME_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     RECORD_RATE_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    DAMAGED_FILES_FIELD_NUMBER: _builtins.int
+    COMPACTIONS_FIELD_NUMBER: _builtins.int
+    COMPACTION_FAILURES_FIELD_NUMBER: _builtins.int
+    DAMAGED_LINES_FIELD_NUMBER: _builtins.int
+    COMPACTION_TIME_FIELD_NUMBER: _builtins.int
+    QUARANTINE_BYTES_FIELD_NUMBER: _builtins.int
+    QUARANTINE_DROPPED_BYTES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The collector's version."""
     messages: _builtins.int
@@ -959,6 +985,18 @@ class CollectorStats(_message.Message):
     """Workers."""
     record_rate: _builtins.float
     """Records stored a second, over the last 10 s."""
+    damaged_files: _builtins.int
+    """Files of the cold tiers that could not be read."""
+    compactions: _builtins.int
+    """Compaction jobs done since the start."""
+    compaction_failures: _builtins.int
+    """Rounds of compaction that failed since the start."""
+    damaged_lines: _builtins.int
+    """Lines of hot files that turned out to be no records when they were compacted, since the start."""
+    quarantine_bytes: _builtins.int
+    """Bytes of the quarantine."""
+    quarantine_dropped_bytes: _builtins.int
+    """Bytes of the quarantine that went to make room for newer ones, since the start."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -966,6 +1004,14 @@ class CollectorStats(_message.Message):
     @_builtins.property
     def checkpoint_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest checkpoint was written. Unset before the first."""
+
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TierStats]:
+        """What each tier of the store holds: `hot`, `raw`, `1m` and `1h`."""
+
+    @_builtins.property
+    def compaction_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last round of compaction ended that did not fail. Unset before the first."""
 
     def __init__(
         self,
@@ -985,11 +1031,53 @@ class CollectorStats(_message.Message):
         checkpoint_time: _timestamp_pb2.Timestamp | None = ...,
         workers: _builtins.int = ...,
         record_rate: _builtins.float = ...,
+        tiers: _abc.Iterable[Global___TierStats] | None = ...,
+        damaged_files: _builtins.int = ...,
+        compactions: _builtins.int = ...,
+        compaction_failures: _builtins.int = ...,
+        damaged_lines: _builtins.int = ...,
+        compaction_time: _timestamp_pb2.Timestamp | None = ...,
+        quarantine_bytes: _builtins.int = ...,
+        quarantine_dropped_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_time", b"checkpoint_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_time", b"checkpoint_time", "compaction_time", b"compaction_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_bytes", b"cached_bytes", "cached_records", b"cached_records", "checkpoint_time", b"checkpoint_time", "conflicts", b"conflicts", "duplicates", b"duplicates", "gpus", b"gpus", "messages", b"messages", "quarantined", b"quarantined", "record_rate", b"record_rate", "records", b"records", "samples", b"samples", "start_time", b"start_time", "stored_bytes", b"stored_bytes", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_bytes", b"cached_bytes", "cached_records", b"cached_records", "checkpoint_time", b"checkpoint_time", "compaction_failures", b"compaction_failures", "compaction_time", b"compaction_time", "compactions", b"compactions", "conflicts", b"conflicts", "damaged_files", b"damaged_files", "damaged_lines", b"damaged_lines", "duplicates", b"duplicates", "gpus", b"gpus", "messages", b"messages", "quarantine_bytes", b"quarantine_bytes", "quarantine_dropped_bytes", b"quarantine_dropped_bytes", "quarantined", b"quarantined", "record_rate", b"record_rate", "records", b"records", "samples", b"samples", "start_time", b"start_time", "stored_bytes", b"stored_bytes", "tiers", b"tiers", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CollectorStats: _TypeAlias = CollectorStats  # noqa: Y015
+
+@_typing.final
+class TierStats(_message.Message):
+    """TierStats is what one tier of a store holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIER_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    tier: _builtins.str
+    """`hot`: recent records as JSON lines. `raw`: older ones as Parquet. `1m`, `1h`: roll-ups by minute and by hour."""
+    files: _builtins.int
+    """Files."""
+    bytes: _builtins.int
+    """Their bytes."""
+    rows: _builtins.int
+    """Rows in them; 0 for `hot`, where nobody counts."""
+    def __init__(
+        self,
+        *,
+        tier: _builtins.str = ...,
+        files: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "files", b"files", "rows", b"rows", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TierStats: _TypeAlias = TierStats  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Telling others what fires: Alertmanagers, webhooks, the log."""
