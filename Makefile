@@ -62,6 +62,7 @@ run: $(VENV)/.runtime $(PAGE) ## Start the whole pipeline on the sample, dashboa
 .PHONY: test
 test: $(VENV)/.dev $(PAGE) ## Run all tests
 	@scripts/browser.sh
+	@scripts/servers.sh
 	@$(BIN)/python scripts/npm.py --prefix web test --silent
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -109,6 +110,15 @@ bench: $(VENV)/.runtime $(VENV)/.dev ## Measure the way from CSV to stored and q
 .PHONY: bench-queue
 bench-queue: $(VENV)/.runtime $(VENV)/.dev ## Measure the queue next to Redis Streams and NATS JetStream
 	@$(BIN)/python -m benchmarks.queue $(ARGS)
+
+.PHONY: bench-store
+bench-store: $(VENV)/.runtime $(VENV)/.dev ## Measure the store next to Prometheus, VictoriaMetrics and SQLite
+	@scripts/servers.sh
+	@$(BIN)/python -m benchmarks.store $(ARGS)
+
+.PHONY: bench-alerts
+bench-alerts: $(VENV)/.runtime $(VENV)/.dev ## Measure what alert rules cost, and how soon an alert is told
+	@$(BIN)/python -m benchmarks.alerts $(ARGS)
 
 # --- deploy ---------------------------------------------------------------------------------------
 

@@ -101,8 +101,10 @@ async def wait_ready(program: Program, port: int, folder: Path) -> None:
     raise SystemExit(f"{program.name} did not start: {(folder / f'{program.name}.log').read_text()[-2000:]}")
 
 
-async def carry(csv: Path, rows: int, gpus: int, folder: Path, engine: str, fsync: str) -> tuple[float, list[Program]]:
-    """Run the pipeline over the file; returns seconds from the streamer's start until all is queryable."""
+async def carry(
+    csv: Path, samples: int, gpus: int, folder: Path, engine: str, fsync: str
+) -> tuple[float, list[Program]]:
+    """Run the pipeline over a file of so many samples; returns seconds from the start until all is queryable."""
     ports = {name: free_port() for name in ("queue", "queue_http", "collector", "collector_http", "streamer")}
     queue = start(
         "queue", folder, "--engine", engine, "--data-dir", folder / "queue", "--fsync", fsync,
@@ -144,10 +146,10 @@ async def carry(csv: Path, rows: int, gpus: int, folder: Path, engine: str, fsyn
                 elif streamer.process.returncode != 0:
                     raise SystemExit((folder / "streamer.log").read_text()[-2000:])
                 stats = (await stub.GetStats(query_pb2.QueryServiceGetStatsRequest())).stats
-                if stats.records >= rows and stats.gpus >= gpus:
+                if stats.samples >= samples and stats.gpus >= gpus:
                     break
                 if time.perf_counter() - began > RUN_S_MAX:
-                    raise SystemExit(f"only {stats.records} of {rows} records after {RUN_S_MAX} s")
+                    raise SystemExit(f"only {stats.samples} of {samples} samples after {RUN_S_MAX} s")
                 await asyncio.sleep(0.02)
             latest = await stub.GetLatest(query_pb2.GetLatestRequest())
             elapsed = time.perf_counter() - began
@@ -185,8 +187,8 @@ async def main(arguments: Sequence[str] | None = None) -> None:
         csv = folder / "wide.csv"
         write_wide_csv(csv, options.rows, options.gpus)
         least_s = floor_s(csv, folder)
-        elapsed, programs = await carry(csv, options.rows, options.gpus, folder, options.engine, options.fsync)
         samples = options.rows * METRICS
+        elapsed, programs = await carry(csv, samples, options.gpus, folder, options.engine, options.fsync)
         result = {
             "rows": options.rows,
             "gpus": options.gpus,

@@ -11,14 +11,15 @@ from starlette.requests import Request
 from gateway.health import HealthReport
 from gateway.inventory import Inventories
 from gateway.live import LiveHub
-from gateway.upstreams import CollectorClient, QueueClient
+from gateway.upstreams import QueueClient
+from telemetry.query.fanout import Collectors
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
     """Everything behind the routes."""
 
-    collector: CollectorClient
+    collectors: Collectors
     queue: QueueClient
     inventories: Inventories
     hub: LiveHub

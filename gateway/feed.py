@@ -8,9 +8,10 @@ from typing import Final
 
 from gateway.counters import LIVE_UPDATES_UNREADABLE
 from gateway.live import LiveHub
-from gateway.upstreams import QueueClient, UpstreamError
+from gateway.upstreams import QueueClient
 from telemetry.live import LiveUpdate, decode_live_update
 from telemetry.queue.client import Event, MissedMessages, QueueClientError, ReceivedDelivery, Subscriber
+from telemetry.runtime.calls import UpstreamError
 from telemetry.topics import LIVE, LIVE_TOPIC
 
 log = logging.getLogger(__name__)

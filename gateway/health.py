@@ -13,9 +13,12 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.upstreams import HEALTH_DEADLINE_S, CollectorClient, QueueClient, UpstreamError
+from gateway.upstreams import QueueClient
 from telemetry import __version__
+from telemetry.query.collector import CollectorClient
+from telemetry.query.fanout import Collectors
 from telemetry.queue.shapes import Json, instant
+from telemetry.runtime.calls import HEALTH_DEADLINE_S, UpstreamError
 from telemetry.v1 import query_pb2, queue_admin_pb2
 
 ANSWER_BYTES_MAX: Final = 1 << 20
@@ -34,7 +37,7 @@ class ServiceHealth:
     """How one service is.
 
     Attributes:
-        name: ``queue``, ``collector``, ``streamer`` or ``gateway``.
+        name: ``queue``, ``collector``, ``streamer`` or ``gateway``; of several collectors with the address.
         state: as above.
         latency_ms: how long it took to answer; ``None`` when it did not.
         version: its version; empty when not known.
@@ -53,25 +56,31 @@ class ServiceHealth:
 class HealthReport:
     """Asks the services."""
 
-    def __init__(self, queue: QueueClient, collector: CollectorClient, streamer_http: str) -> None:
+    def __init__(self, queue: QueueClient, collectors: Collectors, streamer_http: str) -> None:
         """Ask these; ``streamer_http`` is ``host:port`` of the streamer's HTTP port."""
         self._queue = queue
-        self._collector = collector
+        self._collectors = collectors
         self._streamer_http = streamer_http
         self._since = datetime.now(UTC)
 
     async def report(self) -> Json:
-        """How all of them are. The pipeline is ``down`` when neither queue nor collector is well."""
-        services = await asyncio.gather(
-            self._grpc_health(self._queue), self._grpc_health(self._collector), self._streamer_health()
+        """How all of them are. The pipeline is ``down`` when neither queue nor any collector is well."""
+        members = await self._collectors.members()
+        names = [f"collector {each.address}" if len(members) > 1 else "collector" for each in members]
+        queue, streamer, *collectors = await asyncio.gather(
+            self._grpc_health("queue", self._queue),
+            self._streamer_health(),
+            *(self._grpc_health(name, member) for name, member in zip(names, members, strict=True)),
         )
-        states = {service.name: service.state for service in services}
-        bad = [name for name, state in states.items() if state is State.DOWN]
-        status = "ok" if not bad else "down" if {"queue", "collector"} <= set(bad) else "degraded"
+        services = [queue, *collectors, streamer]
+        status = "ok"
+        if any(service.state is State.DOWN for service in services):
+            all_down = all(service.state is State.DOWN for service in (queue, *collectors))
+            status = "down" if all_down else "degraded"
         gateway = ServiceHealth("gateway", State.OK, 0.0, __version__, self._since)
         return {"status": status, "services": [*services, gateway]}
 
-    async def _grpc_health(self, service: QueueClient | CollectorClient) -> ServiceHealth:
+    async def _grpc_health(self, name: str, service: QueueClient | CollectorClient) -> ServiceHealth:
         started = perf_counter()
         stats = asyncio.ensure_future(_stats(service))
         try:
@@ -79,10 +88,10 @@ class HealthReport:
             latency_ms = _ms_since(started)
         except UpstreamError as error:
             stats.cancel()
-            return ServiceHealth(service.name, State.DOWN, detail=error.message or f"{service.address} does not answer")
+            return ServiceHealth(name, State.DOWN, detail=error.message or f"{service.address} does not answer")
         version, since = await stats
         detail = "" if serving else "it answers, but says that it is not serving"
-        return ServiceHealth(service.name, State.OK if serving else State.DOWN, latency_ms, version, since, detail)
+        return ServiceHealth(name, State.OK if serving else State.DOWN, latency_ms, version, since, detail)
 
     async def _streamer_health(self) -> ServiceHealth:
         started = perf_counter()

@@ -8,8 +8,12 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Final
 
+import grpc
+
 from gateway.problems import ParameterError
-from gateway.upstreams import CollectorClient
+from telemetry.query.fanout import Collectors
+from telemetry.query.names import gpus_named
+from telemetry.runtime.calls import UpstreamError
 from telemetry.v1 import query_pb2
 
 MAX_AGE_S: Final = 1.0
@@ -22,11 +26,11 @@ Inventory = Mapping[str, query_pb2.Gpu]
 
 
 class Inventories:
-    """Reads GPUs from the collector. Methods raise :class:`~gateway.upstreams.UpstreamError`."""
+    """Reads GPUs from the collectors. Methods raise :class:`~telemetry.runtime.calls.UpstreamError`."""
 
-    def __init__(self, collector: CollectorClient, clock: Callable[[], float] = monotonic) -> None:
-        """Read from ``collector``; ``clock`` tells how old the list of all is."""
-        self._collector = collector
+    def __init__(self, collectors: Collectors, clock: Callable[[], float] = monotonic) -> None:
+        """Read from ``collectors``; ``clock`` tells how old the list of all is."""
+        self._collectors = collectors
         self._clock = clock
         self._all: Inventory = {}
         self._read_at = float("-inf")
@@ -58,16 +62,11 @@ class Inventories:
         """
         if not name:
             raise ParameterError(parameter, "no GPU is named", HTTPStatus.NOT_FOUND)
-        request = query_pb2.ListGpusRequest(gpu_prefix=name, page_size=CANDIDATES_MAX)
-        found = await self._collector.list_gpus(request)
-        if found.gpus and found.gpus[0].gpu == name:  # an identity sorts before those that it is a prefix of
-            return found.gpus[0]
-        host, slash, index = name.rpartition("/")
-        if slash and host and index:
-            selector = query_pb2.GpuSelector(hosts=[host], labels={"index": index})
-            request = query_pb2.ListGpusRequest(selector=selector, page_size=CANDIDATES_MAX)
-            there = await self._collector.list_gpus(request)
-            found = there if there.gpus else found
+        found = await gpus_named(self._collectors, name, CANDIDATES_MAX)
+        if not found.gpus and found.completeness.partial:
+            # It may well be on a collector that did not answer.
+            reason = f"no collector that answers has GPU {name!r}; {'; '.join(found.completeness.warnings)}"
+            raise UpstreamError("collector", self._collectors.address, grpc.StatusCode.UNAVAILABLE, reason)
         if not found.gpus:
             raise ParameterError(parameter, f"there is no GPU {name!r}", HTTPStatus.NOT_FOUND)
         if len(found.gpus) > 1:
@@ -84,7 +83,7 @@ class Inventories:
         token = ""
         while True:
             request = query_pb2.ListGpusRequest(page_size=PAGE_SIZE, page_token=token)
-            page = await self._collector.list_gpus(request)
+            page = await self._collectors.list_gpus(request)
             gpus.update((each.gpu, each) for each in page.gpus)
             token = page.next_page_token
             if not token:

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.upstreams import UpstreamError
+from telemetry.runtime.calls import UpstreamError
 from telemetry.runtime.http import EXCEPTION_HANDLERS, ProblemResponse
 from telemetry.runtime.status import HTTP_STATUS
 
@@ -86,15 +86,7 @@ async def upstream_problem(request: Request, error: Exception) -> Response:
     if retry_after_s is not None:
         headers["Retry-After"] = str(ceil(retry_after_s))
         extension["retry_after_s"] = retry_after_s
-    return ProblemResponse(status, error.message or _unsaid(error, code), headers=headers, **extension)
-
-
-def _unsaid(error: UpstreamError, code: grpc.StatusCode) -> str:
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return f"the {error.service} at {error.address} cannot be reached"
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return f"the {error.service} at {error.address} did not answer in time"
-    return f"the {error.service} at {error.address} failed ({code.name})"
+    return ProblemResponse(status, error.reason, headers=headers, **extension)
 
 
 def _parameter(field: str) -> str:

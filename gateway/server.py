@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -13,7 +14,10 @@ from gateway.health import HealthReport
 from gateway.inventory import Inventories
 from gateway.live import LiveHub
 from gateway.page import STATIC_FOLDER
-from gateway.upstreams import DEADLINE_S, CollectorClient, QueueClient
+from gateway.upstreams import QueueClient, count_call
+from telemetry.query.fanout import Collectors
+from telemetry.query.members import Members
+from telemetry.runtime.calls import DEADLINE_S
 from telemetry.runtime.http import HttpServer
 
 
@@ -27,7 +31,7 @@ class GatewayServer:
         dashboard_port: int,
         api_port: int,
         queue: str,
-        collector: str,
+        collectors: Sequence[str],
         streamer_http: str,
         deadline_s: float = DEADLINE_S,
         static_folder: Path = STATIC_FOLDER,
@@ -39,20 +43,20 @@ class GatewayServer:
             dashboard_port: 0 means any free one, as for ``api_port``.
             api_port: see above.
             queue: ``host:port`` of the queue's gRPC.
-            collector: ``host:port`` of the collector's gRPC.
+            collectors: ``host:port`` of each collector's gRPC; a name with several addresses stands for as many.
             streamer_http: ``host:port`` of the streamer's HTTP.
             deadline_s: how long a call to another service may take.
             static_folder: the built dashboard.
         """
         self._queue = QueueClient(queue, deadline_s)
-        self._collector = CollectorClient(collector, deadline_s)
+        self._collectors = Collectors(Members(collectors, deadline_s, count_call))
         self.hub = LiveHub()
         backends = Backends(
-            self._collector,
+            self._collectors,
             self._queue,
-            Inventories(self._collector),
+            Inventories(self._collectors),
             self.hub,
-            HealthReport(self._queue, self._collector, streamer_http),
+            HealthReport(self._queue, self._collectors, streamer_http),
         )
         app = create_app(backends, static_folder)
         self._http = HttpServer(app, host, {"--dashboard-port": dashboard_port, "--api-port": api_port})
@@ -85,7 +89,7 @@ class GatewayServer:
             await asyncio.wait({self._feed})
         await self._http.stop()
         await self._queue.close()
-        await self._collector.close()
+        await self._collectors.close()
 
     async def __aenter__(self) -> GatewayServer:
         await self.start()

@@ -121,6 +121,8 @@ METRICS: Final[tuple[Metric, ...]] = (
            "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", ("remapped_rows.correctable",)),
     Metric("row_remap_failure", "", "1 when a row could not be remapped.", "DCGM_FI_DEV_ROW_REMAP_FAILURE",
            ("remapped_rows.failure",)),
+    Metric("row_remap_pending", "", "1 when a row waits to be remapped at the next reset.",
+           "DCGM_FI_DEV_ROW_REMAP_PENDING", ("remapped_rows.pending",)),
     Metric("nvlink_bandwidth", "", "NVLink bandwidth counter over all lanes.", "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL"),
     Metric("slowdown_temperature", "°C", "Temperature at which the GPU slows itself down.", "DCGM_FI_DEV_SLOWDOWN_TEMP",
            ("temperature.gpu.tlimit.slowdown",)),

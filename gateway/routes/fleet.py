@@ -40,7 +40,7 @@ router = APIRouter(prefix=API, tags=["fleet"])
 )
 async def get_fleet(backends: BackendsDependency, metric: Metrics = []) -> Response:  # noqa: B006 - FastAPI copies it
     """One entry a GPU in each array, by identity; `null` where a GPU lacks a metric. `stream` tells of changes."""
-    answer = await backends.collector.get_latest(query_pb2.GetLatestRequest(metrics=metric))
+    answer = await backends.collectors.get_latest(query_pb2.GetLatestRequest(metrics=metric))
     known = await backends.inventories.all()
     if any(name not in known for name in answer.gpus):
         known = await backends.inventories.refreshed()

@@ -73,7 +73,7 @@ async def list_gpus(
     """A page of the GPUs that have been seen; all filters must match."""
     selector = query_pb2.GpuSelector(hosts=host)
     wanted = query_pb2.ListGpusRequest(selector=selector, gpu_prefix=prefix, page_size=page_size, page_token=page_token)
-    return unless_known(request, gpu_page(await backends.collector.list_gpus(wanted)))
+    return unless_known(request, gpu_page(await backends.collectors.list_gpus(wanted)))
 
 
 def gpu_page(page: query_pb2.ListGpusResponse) -> Json:
@@ -120,7 +120,7 @@ async def list_gpu_records(
         limit=limit or PAGE_SIZE_DEFAULT,
         order=_ORDERS[order],
     )
-    records, completeness = await backends.collector.records(wanted)
+    records, completeness = await backends.collectors.records(wanted)
     return JsonResponse(
         {
             "gpu": found.gpu,
@@ -167,7 +167,7 @@ async def query_gpu_series(
         step=None if step is None else _duration(step),
         aggregation=_AGGREGATIONS[agg],
     )
-    answer = await backends.collector.query_series(wanted)
+    answer = await backends.collectors.query_series(wanted)
     series = answer.series[0] if answer.series else query_pb2.Series()
     return JsonResponse(
         {
@@ -200,7 +200,7 @@ async def query_gpu_series(
 async def get_gpu(gpu: GpuName, backends: BackendsDependency) -> Response:
     """The GPU, and the newest value of each of its metrics."""
     found = await backends.inventories.find(gpu)
-    answer = await backends.collector.get_latest(query_pb2.GetLatestRequest(selector=_only(found)))
+    answer = await backends.collectors.get_latest(query_pb2.GetLatestRequest(selector=_only(found)))
     return JsonResponse(
         shapes.gpu(found)
         | {

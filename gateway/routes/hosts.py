@@ -49,7 +49,7 @@ async def list_hosts(
 ) -> Response:
     """A page of hosts; the one without a name holds the GPUs whose source did not say."""
     wanted = query_pb2.ListHostsRequest(page_size=page_size, page_token=page_token)
-    page = await backends.collector.list_hosts(wanted)
+    page = await backends.collectors.list_hosts(wanted)
     content = {
         "hosts": [shapes.host(each) for each in page.hosts],
         "next_page_token": page.next_page_token,
@@ -74,7 +74,7 @@ async def list_host_gpus(
     """A page of the host's GPUs."""
     selector = query_pb2.GpuSelector(hosts=[host])
     wanted = query_pb2.ListGpusRequest(selector=selector, page_size=page_size, page_token=page_token)
-    page = await backends.collector.list_gpus(wanted)
+    page = await backends.collectors.list_gpus(wanted)
     if page.total == 0:
         raise ParameterError("host", f"there is no host {host!r}", HTTPStatus.NOT_FOUND)
     return unless_known(request, gpu_page(page))

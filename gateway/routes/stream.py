@@ -14,7 +14,7 @@ from gateway.openapi import API, responses
 from gateway.parameters import Gpus, Hosts, Metrics
 from gateway.problems import RETRY_AFTER_S, ParameterError
 from gateway.sse import EventStreamResponse
-from gateway.upstreams import UpstreamError
+from telemetry.runtime.calls import UpstreamError
 from telemetry.runtime.http import ProblemResponse
 
 router = APIRouter(prefix=API, tags=["fleet"])

@@ -11,7 +11,7 @@ import click
 from gateway.server import GatewayServer
 from telemetry.runtime.listen import require_loopback
 from telemetry.runtime.process import run_process
-from telemetry.runtime.settings import process_command
+from telemetry.runtime.settings import addresses, process_command
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,15 @@ log = logging.getLogger(__name__)
 )
 @click.option("--api-port", type=click.IntRange(0, 65535), default=8081, help="Port of the API; 0 means any free one.")
 @click.option("--queue", default="127.0.0.1:9091", metavar="HOST:PORT", help="The queue's gRPC address.")
-@click.option("--collector", default="127.0.0.1:9092", metavar="HOST:PORT", help="The collector's gRPC address.")
+@click.option(
+    "--collector",
+    multiple=True,
+    default=("127.0.0.1:9092",),
+    metavar="HOST:PORT",
+    callback=addresses,
+    help="A collector's gRPC address; may be repeated, or be several with commas between them. A name with several "
+    "IP addresses stands for as many collectors.",
+)
 @click.option("--streamer-http", default="127.0.0.1:9093", metavar="HOST:PORT", help="The streamer's HTTP address.")
 @click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach; nothing checks who asks.")
 def gateway(
@@ -31,7 +39,7 @@ def gateway(
     dashboard_port: int,
     api_port: int,
     queue: str,
-    collector: str,
+    collector: tuple[str, ...],
     streamer_http: str,
     insecure: bool,
     log_level: str,
@@ -49,7 +57,7 @@ def gateway(
             dashboard_port=dashboard_port,
             api_port=api_port,
             queue=queue,
-            collector=collector,
+            collectors=collector,
             streamer_http=streamer_http,
         ) as server:
             log.info("ready", extra={"dashboard": server.dashboard_port, "api": server.api_port})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from keyword import iskeyword
 from typing import Final
 
 import click
@@ -15,6 +16,7 @@ PROCESSES: Final = {
     "streamer": "Read GPU telemetry from files and publish it.",
     "collector": "Store what the queue delivers and answer queries.",
     "gateway": "Serve the REST API and the dashboard.",
+    "alerts": "Evaluate alert rules over the live stream and tell others.",
 }
 ON_THE_QUEUE: Final = {
     "topics": "List, show, create, update, purge and delete topics.",
@@ -24,10 +26,27 @@ ON_THE_QUEUE: Final = {
     "browse": "Read messages where they lie, without consuming them.",
     "seek": "Move a group back or forward.",
     "dead-letters": "List, replay and discard what groups gave up.",
+    "import": "Publish records from files: CSV, JSON Lines, Parquet or Arrow.",
 }
-SUBCOMMANDS: Final = {**PROCESSES, **ON_THE_QUEUE}
-"""Each is in telemetry/cli/<name>.py under its own name, with _ for -. The text is here so that --help need not load
-them."""
+ON_THE_STORE: Final = {
+    "query": "Show GPUs, hosts, newest values, records and series.",
+    "export": "Write records into a file: CSV, JSON Lines, Parquet or Arrow.",
+}
+TOOLS: Final = {
+    "simulate": "Make up a fleet of GPUs, with incidents, into a file or the queue.",
+    "store": "Check, repair, back up and restore a collector's data directory.",
+}
+SUBCOMMANDS: Final = {**PROCESSES, **ON_THE_QUEUE, **ON_THE_STORE, **TOOLS}
+"""Each is in telemetry/cli/<name>.py under its own name, with _ for - and behind a word of Python's. The text is here
+so that --help need not load them."""
+
+
+def load(name: str) -> click.Command:
+    """Import a subcommand."""
+    module = name.replace("-", "_") + ("_" if iskeyword(name) else "")
+    command = getattr(import_module(f"telemetry.cli.{module}"), module)
+    assert isinstance(command, click.Command)
+    return command
 
 
 class LazyGroup(click.Group):
@@ -37,15 +56,16 @@ class LazyGroup(click.Group):
         return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in SUBCOMMANDS:
-            return None
-        name = cmd_name.replace("-", "_")
-        command = getattr(import_module(f"telemetry.cli.{name}"), name)
-        assert isinstance(command, click.Command)
-        return command
+        return load(cmd_name) if cmd_name in SUBCOMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, commands in (("Processes", PROCESSES), ("Commands on the queue", ON_THE_QUEUE)):
+        sections = (
+            ("Processes", PROCESSES),
+            ("Commands on the queue", ON_THE_QUEUE),
+            ("Commands on the store", ON_THE_STORE),
+            ("Tools", TOOLS),
+        )
+        for title, commands in sections:
             with formatter.section(title):
                 formatter.write_dl(list(commands.items()))
 

@@ -23,7 +23,12 @@ from telemetry.streamer.stream import Streamer, StreamSettings
 log = logging.getLogger(__name__)
 
 
-def _zone(context: click.Context, parameter: click.Parameter, name: str) -> object:
+def time_zone(context: click.Context, parameter: click.Parameter, name: str) -> object:
+    """The callback of an option that takes a time zone.
+
+    Raises:
+        click.BadParameter: if there is none of that name.
+    """
     try:
         return UTC if name.upper() == "UTC" else ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
@@ -50,7 +55,11 @@ def _zone(context: click.Context, parameter: click.Parameter, name: str) -> obje
     help="Keep the files' times, or stamp records as they go out.  [default: now with --loop, source with --once]",
 )
 @click.option(
-    "--timezone", "zone", default="UTC", callback=_zone, help="Where the clock stood that wrote times without a zone."
+    "--timezone",
+    "zone",
+    default="UTC",
+    callback=time_zone,
+    help="Where the clock stood that wrote times without a zone.",
 )
 @click.option(
     "--encoding",
@@ -80,7 +89,7 @@ def streamer(
     insecure: bool,
     log_level: str,
 ) -> None:
-    """Stream FILES to the queue: nvidia-smi logs, DCGM exports, or any CSV with a GPU column; also gzipped.
+    """Stream FILES to the queue: nvidia-smi logs, DCGM exports, any CSV with a GPU column; JSON Lines; Parquet; Arrow.
 
     Rows that cannot be read go to the topic telemetry.quarantine and stop nothing. With --once the process ends with
     exit code 0 when everything is stored; started again, it goes on where it was, and stores no row twice.

@@ -58,7 +58,7 @@ def up(
     log_level: str,
     **ports: int,
 ) -> None:
-    """Start queue, collector, streamer and gateway, watch over them, and stop all with Ctrl-C.
+    """Start queue, collector, streamer, gateway and alerts, watch over them, and stop all with Ctrl-C.
 
     Streams FILES (CSV, also gzipped: nvidia-smi logs, DCGM exports, or your own with a GPU column); without any, a
     sample of 32 GPUs. The dashboard is on port 8080, the API on 8081.

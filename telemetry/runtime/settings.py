@@ -48,6 +48,22 @@ def process_command(name: str) -> Callable[[Callable[..., None]], click.Command]
     return decorate
 
 
+def addresses(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The callback of an option that takes addresses: repeated, or several in one with commas between them.
+
+    Raises:
+        click.BadParameter: if one is not ``host:port``, or there is none.
+    """
+    found = tuple(dict.fromkeys(each.strip() for value in values for each in value.split(",") if each.strip()))
+    for address in found:
+        host, colon, port = address.rpartition(":")
+        if not host or not colon or not port.isdecimal() or int(port) > 65_535:
+            raise click.BadParameter(f"{address!r} is not host:port, such as 127.0.0.1:9092", context, parameter)
+    if not found:
+        raise click.BadParameter("no address is given", context, parameter)
+    return found
+
+
 def _load_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
@@ -55,11 +71,11 @@ def _load_file(context: click.Context, parameter: click.Parameter, path: Path | 
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise click.BadParameter(f"{path}: {error}", context, parameter) from None
-    table = tables.get(context.info_name.removeprefix("telemetry-") if context.info_name else "", {})
+    # Not the name by which it was called: `telemetry-queue` and `telemetry alerts serve` have their tables too.
+    name = context.command.name or ""
+    table = tables.get(name, {})
     known = {option.name for option in context.command.params}
     for key in table:
         if key.replace("-", "_") not in known:
-            raise click.BadParameter(
-                f"{path}: no setting is called {key!r} in [{context.info_name}]", context, parameter
-            )
+            raise click.BadParameter(f"{path}: no setting is called {key!r} in [{name}]", context, parameter)
     context.default_map = {key.replace("-", "_"): value for key, value in table.items()}

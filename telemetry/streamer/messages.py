@@ -23,7 +23,7 @@ from telemetry.codec import (
 from telemetry.model import GPU
 from telemetry.queue.client import OutgoingMessage, partition_of_key
 from telemetry.streamer.sources.layout import FIRST_LINE, LAST_LINE
-from telemetry.streamer.sources.lines import BadRow
+from telemetry.streamer.sources.lines import RAW_BYTES_MAX, BadRow
 
 Encoding = Literal["arrow", "json"]
 
@@ -134,8 +134,10 @@ class Sequences:
         return None if first + count - 1 <= self._stored.get(partition, -1) else first
 
 
-def quarantine_messages(rows: Sequence[BadRow], source: str) -> list[OutgoingMessage]:
-    """Bad rows as messages for the quarantine topic."""
+def quarantine_messages(rows: Sequence[BadRow], source: str, header: str = "") -> list[OutgoingMessage]:
+    """Bad rows as messages for the quarantine topic. With ``header``, the line that names the columns, each can be read
+    again by itself.
+    """
     messages = []
     for row in rows:
         content: dict[str, object] = {"source": source, "line": row.line, "reason": row.reason, "raw": row.raw}
@@ -143,6 +145,8 @@ def quarantine_messages(rows: Sequence[BadRow], source: str) -> list[OutgoingMes
             content["field"] = row.field
         if row.truncated:
             content["truncated"] = True
+        if header and len(header) <= RAW_BYTES_MAX:
+            content["header"] = header
         messages.append(OutgoingMessage(orjson.dumps(content), {CONTENT_TYPE: JSON_CONTENT_TYPE, SOURCE: source}))
     return messages
 

@@ -80,11 +80,11 @@ class Outlet:
                 # The records of a slice are counted with its last request.
                 await self._start(self._topic, request, part.partition, part if number == len(requests) - 1 else None)
 
-    async def quarantine(self, rows: Sequence[BadRow], source: str) -> None:
-        """Publish rows that cannot be read."""
+    async def quarantine(self, rows: Sequence[BadRow], source: str, header: str) -> None:
+        """Publish rows that cannot be read, with the line that names their columns."""
         self._counts.quarantined += len(rows)
         for start in range(0, len(rows), QUARANTINE_MESSAGES):
-            messages = quarantine_messages(rows[start : start + QUARANTINE_MESSAGES], source)
+            messages = quarantine_messages(rows[start : start + QUARANTINE_MESSAGES], source, header)
             await self._start(QUARANTINE_TOPIC, messages, 0)
 
     async def _start(

@@ -27,7 +27,8 @@ from telemetry.streamer.outlet import Outlet
 from telemetry.streamer.pacing import ArrivalStamps, Pacer
 from telemetry.streamer.sources.layout import SourceError
 from telemetry.streamer.sources.lines import BLOCK_BYTES
-from telemetry.streamer.sources.source import Rows, Source
+from telemetry.streamer.sources.opening import open_source
+from telemetry.streamer.sources.rows import Rows, Source
 from telemetry.streamer.stats import FileProgress, Stats
 from telemetry.topics import DATA, QUARANTINE, QUARANTINE_TOPIC
 from telemetry.v1.queue_admin_pb2 import Topic
@@ -68,7 +69,7 @@ class StreamSettings:
     """What to stream, and how.
 
     Attributes:
-        files: CSV files, plain or gzipped.
+        files: CSV or JSON Lines, plain or gzipped; Parquet; Arrow.
         queue: the queue, ``host:port``.
         topic: where records go.
         encoding: ``arrow``, thousands of records a message, or ``json``, one.
@@ -252,7 +253,7 @@ class Streamer:
             async for block in blocks:
                 if progress.passes == 0:
                     progress.quarantined += len(block.bad)
-                    await outlet.quarantine(block.bad, source.name)
+                    await outlet.quarantine(block.bad, source.name, source.header)
                 for start, count in _chunks(block.rows.height, pacer.chunk_rows):
                     due = await self._due(pacer, count)
                     if due is None:
@@ -292,7 +293,7 @@ class Streamer:
             stopping.cancel()
 
     async def _open(self, path: Path) -> Source:
-        return await self._in_thread(Source, path, self._settings.zone)
+        return await self._in_thread(open_source, path, self._settings.zone)
 
     async def _in_thread(self, work: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)

@@ -1,1 +1,1 @@
-"""`telemetry up`: the four processes on one machine, started, watched and stopped together."""
+"""`telemetry up`: the five processes on one machine, started, watched and stopped together."""

@@ -31,6 +31,8 @@ class Ports:
     collector_port: int = 9092
     collector_http_port: int = 8082
     streamer_http_port: int = 9093
+    alerts_port: int = 9094
+    alerts_http_port: int = 9095
 
     def claim(self) -> None:
         """Choose free ports for zeros, and see that nobody listens on the others.
@@ -73,7 +75,7 @@ class Replay:
 
 
 def pipeline(ports: Ports, replay: Replay, data_folder: Path, fsync: str, log_level: str) -> list[ProcessSpec]:
-    """The four processes, in the order in which they are to be stopped: from where the data comes to where it goes."""
+    """The five processes, in the order in which they are to be stopped: from where the data comes to where it goes."""
     queue_address = f"{HOST}:{ports.queue_port}"
 
     def program(name: str, *arguments: object) -> list[str]:
@@ -101,6 +103,15 @@ def pipeline(ports: Ports, replay: Replay, data_folder: Path, fsync: str, log_le
                 *("--streamer-http", f"{HOST}:{ports.streamer_http_port}"),
             ),
             http_probe(ports.api_port, stats=False),
+        ),
+        ProcessSpec(
+            "alerts",
+            program(
+                "alerts",
+                *("serve", "--queue", queue_address, "--data-dir", data_folder / "alerts"),
+                *("--grpc-port", ports.alerts_port, "--http-port", ports.alerts_http_port),
+            ),
+            http_probe(ports.alerts_http_port),
         ),
         ProcessSpec(
             "collector",

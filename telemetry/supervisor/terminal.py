@@ -37,6 +37,8 @@ def describe(status: ProcessStatus) -> str:
         parts = [f"{_count(rate)} messages/s", f"lag {_count(lag)}"]
     elif status.name == "collector" and "records" in health:
         parts = [f"{_count(health['records'])} records", f"{_count(health.get('gpus', 0))} GPUs"]
+    elif status.name == "alerts" and "rules" in health:
+        parts = [f"{_count(health['rules'])} rules", f"{_count(health['firing'])} firing"]
     if status.restarts:
         parts.append(f"restarted {status.restarts}×")
     if status.state is State.RESTARTING and status.last_words:

@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The checkout."""
-PORTS: Final = ("dashboard", "api", "queue-http", "queue", "collector", "collector-http", "streamer-http")
+PORTS: Final = (
+    *("dashboard", "api", "queue-http", "queue", "collector", "collector-http", "streamer-http"),
+    *("alerts", "alerts-http"),
+)
 """Ports of `telemetry up`, as its flags name them."""
 WAIT_S_MAX: Final = 60.0
 

@@ -45,7 +45,7 @@ def test_without_files_the_sample_moves_and_ctrl_c_ends_everything(up: Up) -> No
     first = running.get(f"{running.api}/fleet")["time"]
     wait_until(lambda: running.get(f"{running.api}/fleet")["time"] > first, "time goes on")
     processes = running.children()
-    assert set(processes) == {"queue", "collector", "streamer", "gateway"}
+    assert set(processes) == {"queue", "collector", "streamer", "gateway", "alerts"}
     assert running.stop(signal.SIGINT) == 0
     assert not any(process.is_running() for process in processes.values())
 
@@ -118,7 +118,8 @@ def test_a_file_without_a_gpu_column_ends_it_with_what_was_found(start: Start, t
     file = tmp_path / "weather.csv"
     file.write_text("city,rain\nOslo,3\n")
     zeros = [f"--{name}-port=0" for name in ("api", "dashboard", "queue", "queue-http", "collector", "collector-http")]
-    running = start("up", file, "--once", "--data-dir", tmp_path / "data", *zeros, "--streamer-http-port=0")
+    more = [f"--{name}-port=0" for name in ("streamer-http", "alerts", "alerts-http")]
+    running = start("up", file, "--once", "--data-dir", tmp_path / "data", *zeros, *more)
     assert running.process.wait(timeout=60) == 1
     said = running.log.read_text()
     assert "weather.csv" in said

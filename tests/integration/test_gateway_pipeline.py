@@ -21,7 +21,7 @@ from telemetry.model import Record
 from telemetry.queue.client import OutgoingMessage, Publisher, partition_of_key
 from telemetry.queue.engines.memory import MemoryEngine
 from telemetry.queue.server import QueueServer
-from telemetry.storage.hot import HotStore
+from telemetry.storage.tiered import TieredStore
 from tests.unit.gateway.services import event_stream, gateway_to
 
 API = "/api/v1"
@@ -45,7 +45,7 @@ async def pipeline(tmp_path: Path) -> AsyncIterator[tuple[QueueServer, GatewaySe
     """A queue, a collector that stores what it delivers, and a gateway."""
     async with QueueServer(MemoryEngine(), grpc_port=0, http_port=0) as queue:
         settings = CollectorSettings(f"127.0.0.1:{queue.grpc_port}", workers=1, grpc_port=0, http_port=0)
-        store = HotStore(tmp_path / "store", synced=False)
+        store = TieredStore(tmp_path / "store", synced=False)
         collector = Collector(settings, store)
         async with running(collector):
             gateway = gateway_to(queue.grpc_port, collector.grpc_port, static_folder=tmp_path / "static")

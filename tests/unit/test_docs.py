@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 
-from telemetry.cli.main import ON_THE_QUEUE, SUBCOMMANDS
-from telemetry.v1 import query_pb2, queue_admin_pb2, queue_pb2
+from telemetry.cli.main import ON_THE_QUEUE, ON_THE_STORE, SUBCOMMANDS, load
+from telemetry.v1 import alerts_pb2, query_pb2, queue_admin_pb2, queue_pb2
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMPONENTS = (DOCS / "components.md").read_text(encoding="utf-8")
@@ -32,11 +31,10 @@ def commands_in(command: click.Command) -> Iterator[click.Command]:
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_flag_is_in_components_md(name: str) -> None:
-    module = name.replace("-", "_")
-    command = getattr(import_module(f"telemetry.cli.{module}"), module)
-    assert isinstance(command, click.Command)
+    command = load(name)
     own = section(f"`telemetry {name}`")
-    common = section("Commands on the queue" if name in ON_THE_QUEUE else "Settings")
+    shared = "Commands on the queue" if name in ON_THE_QUEUE else "Commands on the store"
+    common = section(shared if name in {**ON_THE_QUEUE, **ON_THE_STORE} else "Settings")
     missing = [
         (each.name, flag)
         for each in commands_in(command)
@@ -48,15 +46,16 @@ def test_every_flag_is_in_components_md(name: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ON_THE_QUEUE)
+@pytest.mark.parametrize("name", [*ON_THE_QUEUE, *ON_THE_STORE])
 def test_every_command_within_a_command_is_in_components_md(name: str) -> None:
-    module = name.replace("-", "_")
-    _, *nested = commands_in(getattr(import_module(f"telemetry.cli.{module}"), module))
+    _, *nested = commands_in(load(name))
     own = section(f"`telemetry {name}`")
     assert [each.name for each in nested if f"`{name} {each.name}" not in own] == []
 
 
-@pytest.mark.parametrize("file", [queue_pb2, queue_admin_pb2, query_pb2], ids=lambda file: str(file.__name__))
+@pytest.mark.parametrize(
+    "file", [queue_pb2, queue_admin_pb2, query_pb2, alerts_pb2], ids=lambda file: str(file.__name__)
+)
 def test_every_rpc_is_in_components_md(file: object) -> None:
     services = file.DESCRIPTOR.services_by_name  # type: ignore[attr-defined]
     rpcs = [f"`{method.name}`" for service in services.values() for method in service.methods]

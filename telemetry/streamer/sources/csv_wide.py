@@ -12,7 +12,7 @@ import polars as pl
 
 from telemetry.model import GPU
 from telemetry.streamer.sources import cells
-from telemetry.streamer.sources.layout import FIRST_LINE, LAST_LINE, Identity, Placed, SourceError, WrongCells
+from telemetry.streamer.sources.layout import Identity, Placed, SourceError, WrongCells, each_row_a_record
 from telemetry.streamer.sources.table import LINE
 from telemetry.tabular import Column, Role
 
@@ -56,7 +56,7 @@ class WideLayout:
 
     def records(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Every row is a record."""
-        return rows.with_columns(pl.col(LINE).alias(LAST_LINE)).rename({LINE: FIRST_LINE})
+        return each_row_a_record(rows)
 
 
 _VALUES: Final = (Role.METRIC, Role.LABEL, Role.UNKNOWN)

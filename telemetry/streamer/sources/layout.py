@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Final, Protocol
@@ -13,7 +13,7 @@ import polars as pl
 from telemetry.codec import TIME_TYPE
 from telemetry.model import GPU, TIMESTAMP
 from telemetry.streamer.sources import cells
-from telemetry.streamer.sources.lines import BadRow, Block, bad_row
+from telemetry.streamer.sources.lines import BadRow, bad_row
 from telemetry.streamer.sources.table import LINE
 from telemetry.tabular import NAMES, Column, Role, column_of
 
@@ -30,7 +30,7 @@ class Layout(Protocol):
     """How a file arranges its samples."""
 
     keys: Sequence[str]
-    """The columns that, with the time, identify a row."""
+    """The columns that, with the time, identify a row; none where rows that repeat are parts of one record."""
 
     has_time: bool
     """Whether the file says when."""
@@ -69,16 +69,16 @@ class WrongCells:
         """The rows that are not lost."""
         return rows.filter(~pl.col(LINE).is_in(sorted(self._lost))) if self._lost else rows
 
-    def bad_rows(self, block: Block) -> list[BadRow]:
-        """One for each row concerned."""
-        if not self._cells:
-            return []
-        lines = block.data.split(b"\n")
+    def __bool__(self) -> bool:
+        return bool(self._cells)
+
+    def bad_rows(self, raw: Callable[[int], bytes]) -> list[BadRow]:
+        """One for each row concerned; ``raw`` gives a line's text."""
         return [
             bad_row(
                 line,
                 "; ".join(reason for _, reason in wrong),
-                lines[line - block.first_line],
+                raw(line),
                 ", ".join(dict.fromkeys(field for field, _ in wrong)),
             )
             for line, wrong in sorted(self._cells.items())
@@ -218,3 +218,8 @@ def without_time(rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
     if not rows[TIMESTAMP].null_count():
         return rows
     return rows.with_columns(pl.col(TIMESTAMP).fill_null(pl.lit(now, TIME_TYPE)))
+
+
+def each_row_a_record(rows: pl.DataFrame) -> pl.DataFrame:
+    """Records of rows of which each is one already."""
+    return rows.with_columns(pl.col(LINE).alias(LAST_LINE)).rename({LINE: FIRST_LINE})

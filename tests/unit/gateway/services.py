@@ -383,8 +383,7 @@ def gateway_to(queue_port: int, collector_port: int, **settings: Any) -> Gateway
         dashboard_port=0,
         api_port=0,
         queue=f"127.0.0.1:{queue_port}",
-        collector=f"127.0.0.1:{collector_port}",
-        **{"streamer_http": "127.0.0.1:1", **settings},
+        **{"collectors": [f"127.0.0.1:{collector_port}"], "streamer_http": "127.0.0.1:1", **settings},
     )
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from telemetry.codec import metric_columns
 from telemetry.streamer.samples import SAMPLE_ROWS_PER_SECOND, sample_path
+from telemetry.streamer.sources.csv_file import CsvSource
 from telemetry.streamer.sources.layout import SourceError
 from telemetry.streamer.sources.lines import BadRow
-from telemetry.streamer.sources.source import Source
 
 CAPTURES = Path(__file__).parents[4] / "shared" / "data"
 needs_captures = pytest.mark.skipif(not CAPTURES.is_dir(), reason="the captures of real machines are not here")
@@ -26,7 +26,7 @@ LONG = (
 
 def read(path: Path, block_bytes: int = 4 << 20) -> tuple[pl.DataFrame, list[BadRow]]:
     """All records of a file, and its bad rows."""
-    source = Source(path, block_bytes=block_bytes)
+    source = CsvSource(path, block_bytes=block_bytes)
     try:
         blocks = list(source)
         records = [source.records(block.rows) for block in blocks if block.rows.height]
@@ -272,13 +272,13 @@ def test_long_rows_that_cannot_be_read_are_bad(tmp_path: Path) -> None:
 )
 def test_a_file_that_cannot_be_streamed_is_refused_in_one_sentence(tmp_path: Path, text: bytes, reason: str) -> None:
     with pytest.raises(SourceError, match=reason) as caught:
-        Source(write(tmp_path, text))
+        CsvSource(write(tmp_path, text))
     assert str(tmp_path / "file.csv") in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file"):
-        Source(tmp_path / "missing.csv")
+        CsvSource(tmp_path / "missing.csv")
 
 
 def test_a_line_of_more_than_a_mebibyte_is_bad(tmp_path: Path) -> None:

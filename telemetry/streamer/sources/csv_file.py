@@ -1,40 +1,27 @@
-"""A file as a sequence of rows: finds out how it is laid out, and reads it block by block."""
+"""A CSV file as a sequence of rows: finds out how it is laid out, and reads it block by block."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
+from telemetry.exchange import is_exported
 from telemetry.streamer.sources.apart import Apart
 from telemetry.streamer.sources.csv_wide import WideLayout
 from telemetry.streamer.sources.dcgm_long import LongLayout, is_long
+from telemetry.streamer.sources.exported import ExportedLayout
 from telemetry.streamer.sources.layout import Layout, SourceError, WrongCells, place, without_time
-from telemetry.streamer.sources.lines import BLOCK_BYTES, BadRow, Block, LineReader
+from telemetry.streamer.sources.lines import BLOCK_BYTES, Block, LineReader
+from telemetry.streamer.sources.rows import Rows
 from telemetry.streamer.sources.table import read_header, read_table
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What a block of a file holds.
-
-    Attributes:
-        rows: the rows that can be read; :meth:`Source.records` makes records of any run of them.
-        bad: those that cannot.
-        position: how far into the file this is, in bytes as they lie on disk.
-    """
-
-    rows: pl.DataFrame
-    bad: list[BadRow]
-    position: int
-
-
-class Source:
+class CsvSource:
     """One pass over one file."""
 
     def __init__(self, path: Path, zone: tzinfo = UTC, block_bytes: int = BLOCK_BYTES) -> None:
@@ -61,15 +48,20 @@ class Source:
             self._header, first = self._split_header(next(self._blocks, None))
             headers = read_header(self._header)
             self._positions, placed = place(headers)
-            layout = LongLayout if is_long(headers) else WideLayout
-            self._layout: Layout = layout(headers, placed, zone)
+            self._layout: Layout
+            if is_exported(headers):
+                self._layout = ExportedLayout(headers, self._positions)
+            else:
+                self._layout = (LongLayout if is_long(headers) else WideLayout)(headers, placed, zone)
             self._first = self._first_with_rows(first)
         except ValueError as error:
             self.close()
             raise SourceError(f"{path}: {error}") from None
+        self.header: Final = self._header.decode("utf-8", "backslashreplace").rstrip()
+        """The line that names the columns."""
         self.has_time: Final = self._layout.has_time
         """Whether the file says when."""
-        self._apart = Apart(self._layout.keys)
+        self._apart = Apart(self._layout.keys) if self._layout.keys else None
 
     def __iter__(self) -> Iterator[Rows]:
         """Read the file, once."""
@@ -111,5 +103,8 @@ class Source:
         wrong = WrongCells()
         rows = self._layout.rows(table, wrong)
         if rows.height:
-            rows = self._apart.keep(without_time(rows, datetime.now(UTC)))
-        return Rows(rows, sorted(bad + wrong.bad_rows(block), key=lambda row: row.line), block.position)
+            rows = without_time(rows, datetime.now(UTC))
+            rows = self._apart.keep(rows) if self._apart else rows
+        lines = block.data.split(b"\n") if wrong else []
+        wrongly = wrong.bad_rows(lambda line: lines[line - block.first_line])
+        return Rows(rows, sorted(bad + wrongly, key=lambda row: row.line), block.position)

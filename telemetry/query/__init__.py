@@ -1,0 +1,1 @@
+"""Asking collectors: one, or several as if they were one."""
