@@ -251,8 +251,10 @@ async def test_a_lease_that_is_lost_is_not_extended_any_more() -> None:
         session.deliver("a")
         session.deliver("b")
         await next_delivery(subscriber)
-        extended = [(await queue.acked.get()).delivery_id for _ in range(5)]
-    assert extended.count("a") == 1
+        # Extensions that are on their way when the first is refused still come.
+        only_b = 0
+        while only_b < 5:
+            only_b = only_b + 1 if (await queue.acked.get()).delivery_id == "b" else 0
 
 
 async def test_permits_come_back_when_deliveries_are_settled() -> None:
