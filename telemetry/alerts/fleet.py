@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
 
 from telemetry.alerts.labels import LabelSets, Rows
-from telemetry.alerts.series import Budget, Table
+from telemetry.alerts.series import Budget, Column, Table, Times, Values
 from telemetry.exposition import series_divisor, series_labels, series_name
 from telemetry.live import LiveUpdate
+
+log = logging.getLogger(__name__)
 
 _MS: Final = 1_000
 
@@ -35,34 +38,49 @@ class Fleet(Table):
         self._row_of: dict[str, int] = {}
         self.refused = 0
         """Records of GPUs for which there was no room."""
+        self.unreadable = 0
+        """Updates that were left out."""
 
     def ingest(self, update: LiveUpdate, received_us: int) -> list[str]:
         """Take in what changed; returns the GPUs whose samples were taken.
 
         A GPU whose labels have not been heard yet is left out: collectors say all labels again each minute, and until
         then its alerts would have other labels than before. Samples are as old as their records; those of a clock that
-        is ahead count as of when they came.
+        is ahead count as of when they came. An update with anything in it that cannot be is left out whole, counted
+        and logged: every program may publish to the topic.
         """
-        self._relabel(update.labels)
+        try:
+            labels = _labels(update)
+            times = np.minimum(_times(update), received_us) // _MS * _MS  # Prometheus knows milliseconds
+            columns = list(self._values(update))
+        except (TypeError, ValueError, OverflowError) as error:
+            self.unreadable += 1
+            log.warning("a live update is left out", extra={"error": str(error)})
+            return []
+        self._relabel(labels)
         self._make_rows(update.gpus, received_us)
         rows = np.fromiter((self._row_of.get(gpu, -1) for gpu in update.gpus), np.int64, len(update.gpus))
         known = rows >= 0
-        # Prometheus knows milliseconds.
-        times = np.minimum(np.array(update.timestamps_us, np.int64), received_us) // _MS * _MS
-        for name, column in update.columns.items():
-            mine = self.columns.get(series_name(name))
-            if mine is not None:
-                values = np.array(column.last, np.float64)
-                there = known & ~np.isnan(values)
-                if there.any():
-                    mine.add(rows[there], times[there], values[there] / series_divisor(name))
+        for column, values in columns:
+            there = known & ~np.isnan(values)
+            if there.any():
+                column.add(rows[there], times[there], values[there])
         if known.all():
             return update.gpus
         return [gpu for gpu, is_known in zip(update.gpus, known, strict=True) if is_known]
 
+    def _values(self, update: LiveUpdate) -> Iterator[tuple[Column, Values]]:
+        """The columns that rules ask for, in the units of their series; not a number where there is none."""
+        for name, column in update.columns.items():
+            mine = self.columns.get(series_name(name))
+            if mine is not None:
+                values = np.array(column.last, np.float64)
+                if values.shape != (len(update.gpus),):
+                    raise ValueError(f"{name!r} does not have one value a GPU")
+                yield mine, values / series_divisor(name)
+
     def _relabel(self, labels: Mapping[str, Mapping[str, str]]) -> None:
-        for gpu, mine in labels.items():
-            new = series_labels(gpu, mine)
+        for gpu, new in labels.items():
             if self._labels.get(gpu) == new or (gpu not in self._labels and len(self._labels) >= self._labels_max):
                 continue
             self._labels[gpu] = new
@@ -89,3 +107,24 @@ class Fleet(Table):
         super()._lay_out(sets, origin)
         places = ((gpu, int(moved[row])) for gpu, row in self._row_of.items())
         self._row_of = {gpu: row for gpu, row in places if row >= 0}
+
+
+def _labels(update: LiveUpdate) -> dict[str, Mapping[str, str]]:
+    """The labels of series, by GPU."""
+    if len(set(update.gpus)) != len(update.gpus):
+        raise ValueError("a GPU is there twice")
+    if not all(isinstance(gpu, str) for gpu in (*update.gpus, *update.labels)):
+        raise TypeError("a GPU is not a text")
+    for labels in update.labels.values():
+        if not isinstance(labels, dict) or not all(isinstance(text, str) for text in labels.values()):
+            raise TypeError("labels are not texts by name")
+    return {gpu: series_labels(gpu, labels) for gpu, labels in update.labels.items()}
+
+
+def _times(update: LiveUpdate) -> Times:
+    if not update.gpus:
+        return np.zeros(0, np.int64)
+    times = np.array(update.timestamps_us)
+    if times.dtype != np.int64 or times.shape != (len(update.gpus),):
+        raise ValueError("the timestamps are not one number of microseconds a GPU")
+    return times

@@ -70,6 +70,7 @@ sum by (Hostname) (gpu_a) * on(Hostname) gpu_b
 gpu_a / on(Hostname) group_left sum by (Hostname) (gpu_a)
 sum by (Hostname) (gpu_a) / on(Hostname) group_right gpu_b
 gpu_a - on(Hostname) group_left(x) label_replace(avg by (Hostname) (gpu_a), "x", "y$1", "Hostname", "h(.*)")
+gpu_a offset 6m + on() group_left gpu_a
 gpu_a * on(nope) group_left sum by (nope) (gpu_b)
 gpu_a unless on() vector(1)
 sum without (gpu, UUID, device) (gpu_a)

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from telemetry.alerts.evaluate import Evaluator, Limits
+from telemetry.live import LiveColumn, LiveUpdate
 from tests.unit.alerts_rules.feeding import NOW, SECOND, error, evaluator_of, results, rules_of, update
 
 
@@ -55,6 +56,29 @@ def test_a_gpu_waits_until_its_labels_are_known() -> None:
     assert results(evaluator) == [{"g": 1.0}]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        LiveUpdate(["g"], [NOW], {"a": LiveColumn(["x"], [], [])}, {}),  # type: ignore[list-item]
+        LiveUpdate(["g"], [NOW], {"a": LiveColumn([[1.0]], [], [])}, {}),  # type: ignore[list-item]
+        LiveUpdate(["g"], [NOW], {"a": LiveColumn([1.0, 2.0], [], [])}, {}),
+        LiveUpdate(["g"], ["now"], {}, {}),  # type: ignore[list-item]
+        LiveUpdate(["g"], [1.5], {}, {}),  # type: ignore[list-item]
+        LiveUpdate(["g"], [1 << 70], {}, {}),
+        LiveUpdate(["g", "g"], [NOW, NOW], {}, {}),
+        LiveUpdate([7], [NOW], {}, {}),  # type: ignore[list-item]
+        LiveUpdate(["g"], [NOW], {}, {"g": "h"}),  # type: ignore[dict-item]
+        LiveUpdate(["g"], [NOW], {}, {"g": {"host": 7}}),  # type: ignore[dict-item]
+    ],
+)
+def test_an_update_that_cannot_be_is_left_out_and_counted(wrong: LiveUpdate) -> None:
+    evaluator = evaluator_of("gpu_a")
+    evaluator.ingest(update({"g": 1.0}), NOW)
+    assert evaluator.ingest(wrong, NOW) == []
+    assert evaluator.fleet.unreadable == 1
+    assert results(evaluator) == [{"g": 1.0}]
+
+
 def test_other_labels_begin_another_series_and_end_the_one_before() -> None:
     evaluator = evaluator_of("gpu_a", "sum_over_time(gpu_a[1m])", "count by (pod) (gpu_a)")
     for second, pod in enumerate(("p", "p", "q", "q", "p")):
@@ -75,14 +99,16 @@ def test_what_is_recorded_is_there_for_the_rules_after_it_and_ends_with_its_resu
         rules_of(
             {"alert": "Before", "expr": "hot"},
             {"record": "hot", "expr": "gpu_a > 80", "labels": {"team": "x"}},
-            {"alert": "After", "expr": "hot{team='x'}"},
+            {"alert": "After", "expr": "hot"},
+            {"alert": "Labelled", "expr": "hot{team='x'}"},
             {"alert": "Past", "expr": "count_over_time(hot[1m])"},
         )
     )
     evaluator.ingest(update({"g": 90.0, "h": 10.0}), NOW)
-    assert results(evaluator) == [{}, {}, {"g": 90.0}, {"g": 1.0}]
+    assert results(evaluator) == [{}, {}, {"g": 90.0}, {"g": 90.0}, {"g": 1.0}]
     evaluator.ingest(update({"g": 10.0, "h": 99.0}, NOW + SECOND), NOW + SECOND)
-    assert results(evaluator, NOW + SECOND) == [{"g": 90.0}, {}, {"h": 99.0}, {"g": 1.0, "h": 1.0}]
+    later = results(evaluator, NOW + SECOND)
+    assert later == [{"g": 90.0}, {}, {"h": 99.0}, {"h": 99.0}, {"g": 1.0, "h": 1.0}]
 
 
 def test_a_range_does_not_include_its_beginning() -> None:
@@ -102,6 +128,15 @@ def test_a_counter_is_not_extrapolated_below_zero() -> None:
     # counter would have been zero after 1 s already.
     first, second = results(evaluator, NOW + 60 * SECOND)
     assert (first["g"], second["g"]) == pytest.approx((41.0, 45.0))
+
+
+def test_a_series_is_taken_to_go_on_to_the_edge_of_the_range_if_that_is_about_a_step_away() -> None:
+    evaluator = evaluator_of("delta(gpu_a[1m])")
+    for at in (0, 10, 20, 30, 40):
+        evaluator.ingest(update({"g": float(at)}, NOW + at * SECOND), NOW + at * SECOND)
+    # 40 in 40 s; 9 s at the beginning are less than a step, and 11 s at the end are too much, so half a step counts.
+    (found,) = results(evaluator, NOW + 51 * SECOND)
+    assert found["g"] == pytest.approx(40 + 9 + 5)
 
 
 def test_labels_that_a_rule_gives_may_not_make_two_alerts_one() -> None:
