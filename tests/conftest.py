@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """Commands that run within a test set up logging as for a process of their own; later tests shall still see theirs."""
+    """Commands that run within a test set up logging as for their own process; later tests shall still see theirs."""
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     yield
