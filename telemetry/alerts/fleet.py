@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
+from prometheus_client import Counter
 
 from telemetry.alerts.labels import LabelSets, Rows
 from telemetry.alerts.series import Budget, Column, Table, Times, Values
@@ -14,6 +15,13 @@ from telemetry.exposition import series_divisor, series_labels, series_name
 from telemetry.live import LiveUpdate
 
 log = logging.getLogger(__name__)
+
+LEFT_OUT: Final = Counter(
+    "telemetry_alerts_updates_left_out_total", "Live updates left out because of something in them that cannot be."
+)
+NO_ROOM: Final = Counter(
+    "telemetry_alerts_gpu_updates_refused_total", "Updates of a GPU left out because there are too many GPUs."
+)
 
 _MS: Final = 1_000
 
@@ -36,10 +44,6 @@ class Fleet(Table):
         self._labels_max = 2 * gpus_max
         self._labels: dict[str, Mapping[str, str]] = {}
         self._row_of: dict[str, int] = {}
-        self.refused = 0
-        """Records of GPUs for which there was no room."""
-        self.unreadable = 0
-        """Updates that were left out."""
 
     def ingest(self, update: LiveUpdate, received_us: int) -> list[str]:
         """Take in what changed; returns the GPUs whose samples were taken.
@@ -54,7 +58,7 @@ class Fleet(Table):
             times = np.minimum(_times(update), received_us) // _MS * _MS  # Prometheus knows milliseconds
             columns = list(self._values(update))
         except (TypeError, ValueError, OverflowError) as error:
-            self.unreadable += 1
+            LEFT_OUT.inc()
             log.warning("a live update is left out", extra={"error": str(error)})
             return []
         self._relabel(labels)
@@ -94,7 +98,7 @@ class Fleet(Table):
         new = [gpu for gpu in gpus if gpu not in self._row_of and gpu in self._labels]
         room = self._gpus_max - self.sets.size
         if len(new) > room:
-            self.refused += len(new) - room
+            NO_ROOM.inc(len(new) - room)
             new = new[: max(room, 0)]
         if new:
             known = np.array([row for gpu in gpus if (row := self._row_of.get(gpu)) is not None], np.int64)

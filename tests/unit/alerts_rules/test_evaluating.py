@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 
 import pytest
+from prometheus_client import REGISTRY
 
 from telemetry.alerts.evaluate import Evaluator, Limits
 from telemetry.live import LiveColumn, LiveUpdate
 from tests.unit.alerts_rules.feeding import NOW, SECOND, error, evaluator_of, results, rules_of, update
+
+
+def counted(name: str) -> float:
+    """What the process would say in its `/metrics`."""
+    return REGISTRY.get_sample_value(name) or 0.0
 
 
 def test_rules_see_metrics_under_the_names_and_in_the_units_of_dcgm_exporter() -> None:
@@ -74,8 +80,9 @@ def test_a_gpu_waits_until_its_labels_are_known() -> None:
 def test_an_update_that_cannot_be_is_left_out_and_counted(wrong: LiveUpdate) -> None:
     evaluator = evaluator_of("gpu_a")
     evaluator.ingest(update({"g": 1.0}), NOW)
+    before = counted("telemetry_alerts_updates_left_out_total")
     assert evaluator.ingest(wrong, NOW) == []
-    assert evaluator.fleet.unreadable == 1
+    assert counted("telemetry_alerts_updates_left_out_total") == before + 1
     assert results(evaluator) == [{"g": 1.0}]
 
 
@@ -161,8 +168,9 @@ def test_a_rule_may_not_give_more_series_than_the_limit() -> None:
 
 def test_a_fleet_larger_than_the_limit_is_cut_and_counted() -> None:
     evaluator = evaluator_of("gpu_a", limits=Limits(gpus_max=2))
+    before = counted("telemetry_alerts_gpu_updates_refused_total")
     assert evaluator.ingest(update({"g": 1.0, "h": 2.0, "i": 3.0}), NOW) == ["g", "h"]
-    assert evaluator.fleet.refused == 1
+    assert counted("telemetry_alerts_gpu_updates_refused_total") == before + 1
 
 
 def test_a_history_that_takes_too_much_memory_is_an_error_of_the_rules_that_need_it() -> None:

@@ -186,6 +186,47 @@ def test_a_gap_in_the_feed_resolves_nothing_and_raises_nothing(begin: Begin) -> 
     assert world.told == ["a firing", "a resolved", "b firing"]
 
 
+@pytest.mark.parametrize("interval_s", [30, 60])
+def test_sources_read_all_at_once_are_no_silent_feed_in_between(begin: Begin, interval_s: int) -> None:
+    world = begin(scripted("Lost"))
+    for _ in range(5):
+        world.tick("a", "b")
+        world.ticks(interval_s - 1)
+    for _ in range(3):  # b is lost; a speaks on, as seldom as before
+        outcome = world.tick("a")
+        assert not outcome.snapshot.feed_silent
+        assert not world.ticks(interval_s - 1).snapshot.feed_silent
+    world.rules.true = {"Lost": {"b": 90.0}}
+    world.tick("a")
+    assert world.told == ["b firing"]
+
+
+@pytest.mark.parametrize("interval_s", [1, 10, 30, 60])
+def test_when_all_sources_end_the_feed_is_silent_before_any_gpu_seems_lost(begin: Begin, interval_s: int) -> None:
+    """The rule pack takes a GPU for lost after 90 s if others of its host speak: here those that spoke last."""
+    world = begin(scripted("Lost"))
+    for _ in range(600 // interval_s):
+        for second in range(interval_s):
+            # The GPUs of a host are read one after the other, within a third of the time.
+            heard = [gpu for place, gpu in enumerate("abc") if second == place * interval_s // 9]
+            outcome = world.tick(*heard)
+    since_first_s = interval_s
+    while not outcome.snapshot.feed_silent:
+        outcome = world.tick()
+        since_first_s += 1
+    assert since_first_s < 90
+
+
+def test_outages_do_not_become_what_is_usual(begin: Begin) -> None:
+    world = begin(scripted("Hot"))
+    for _ in range(4):
+        world.ticks(700, "a")
+        world.ticks(300)
+    world.ticks(30, "a")
+    assert not world.ticks(14).snapshot.feed_silent
+    assert world.ticks(3).snapshot.feed_silent
+
+
 def test_alerts_about_many_gpus_wait_after_a_gap_until_the_gpus_had_time_to_speak(begin: Begin) -> None:
     world = begin(scripted("TooFew"))
     world.rules.samples["TooFew"] = [Sample({"alertname": "TooFew", "Hostname": "node-1"}, 3.0)]
