@@ -11,9 +11,10 @@ from telemetry.queue.core.limits import DEFAULT_LIMITS, Limits
 from telemetry.queue.core.topics import TopicDefaults
 from telemetry.queue.core.types import LogStats, Storage
 from telemetry.queue.engines.disk_log import CACHE_BYTES, SEGMENT_BYTES, DiskLog
+from telemetry.queue.engines.driver import Clock, system_clock
 from telemetry.queue.engines.files import SYSTEM_FILES, Files, Lock
 from telemetry.queue.engines.fsync import ALWAYS, NEVER, FsyncPolicy
-from telemetry.queue.engines.local import Clock, LocalEngine, system_clock
+from telemetry.queue.engines.local import LocalEngine
 from telemetry.queue.engines.memory_log import MemoryLog
 from telemetry.queue.engines.quarantine import Quarantine
 from telemetry.queue.engines.restoring import Restoring

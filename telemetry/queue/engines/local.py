@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from telemetry.queue.core.batches import Entry
-from telemetry.queue.core.clock import Instant
-from telemetry.queue.core.delivery import SETTLED, Piece, State
+from telemetry.queue.core.delivery import Piece, State
 from telemetry.queue.core.errors import ClosedError, FullError, NotFoundError, QueueError
 from telemetry.queue.core.limits import Limits
 from telemetry.queue.core.names import check_topic_name
@@ -42,23 +39,15 @@ from telemetry.queue.core.types import (
 )
 from telemetry.queue.engines.burials import Burials
 from telemetry.queue.engines.catalogue import Catalogue
+from telemetry.queue.engines.driver import Clock, Driver
 from telemetry.queue.engines.log import Append, Log
 from telemetry.queue.engines.slices import without_head
 from telemetry.queue.engines.subscription import LocalSubscription
 
 RETAIN_EVERY_S: Final = 1.0
 """How often retention by age is applied."""
-KEEP_ATTEMPTS_S: Final = 0.1
-"""How long attempts gather before they are kept; those of so short a time may be forgotten in a crash."""
 RETRY_AFTER_S: Final = 0.2
 """What publishers are told to wait while the disk is behind."""
-
-Clock = Callable[[], Instant]
-
-
-def system_clock() -> Instant:
-    """The time as the machine has it."""
-    return Instant(time.monotonic(), time.time_ns() // 1000)
 
 
 class LocalEngine:
@@ -67,6 +56,7 @@ class LocalEngine:
     name = ""
     _logs: Mapping[Storage, Log]
     _catalogue: Catalogue
+    _driver: Driver
 
     def __init__(
         self, defaults: TopicDefaults, *, create_missing_topics: bool, clock: Clock, nonce: str | None = None
@@ -76,12 +66,8 @@ class LocalEngine:
         self._clock = clock
         self._open = False
         self._failure: asyncio.Future[BaseException] | None = None
-        self._subscriptions: dict[Session, LocalSubscription] = {}
         self._newest: dict[Log, Append] = {}
         self._uncommitted: set[TopicState] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_s: float | None = None
-        self._keeper: asyncio.TimerHandle | None = None
         self._burials = Burials(self)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -95,6 +81,7 @@ class LocalEngine:
     async def start(self) -> None:
         """Begin. Nothing else may be called before it returns."""
         self._failure = asyncio.get_running_loop().create_future()
+        self._driver = Driver(self._core, self._clock, self._logs, self._catalogue, self._burials)
         self._open = True
         self._tasks = [
             asyncio.create_task(self._burials.run(), name="dead letters"),
@@ -102,7 +89,7 @@ class LocalEngine:
         ]
         for task in self._tasks:
             task.add_done_callback(self._check_task)
-        self._settle()
+        self._driver.settle()
 
     async def stop(self) -> None:
         """Close all subscriptions and finish what is in flight."""
@@ -110,12 +97,9 @@ class LocalEngine:
             return
         for session in list(self._core.sessions.values()):
             self._core.close(session, self._clock(), drained=True, reason="the queue is shutting down")
-        self._settle()
+        self._driver.settle()
         self._open = False
-        for timer in (self._timer, self._keeper):
-            if timer is not None:
-                timer.cancel()
-        self._keep_attempts()
+        self._driver.close()
         for group in self._core.groups.values():
             for cursor in group.cursors.values():
                 # Nobody has anything now: how often each message was tried is known of each.
@@ -179,7 +163,7 @@ class LocalEngine:
         self._core.confirm([append.placed for append in appends], self._clock())
         for append in appends:
             append.resolve()
-        self._settle()
+        self._driver.settle()
 
     def refused(self, appends: Sequence[Append], error: QueueError) -> None:
         """The log could not take these: it is as if they had never been sent."""
@@ -205,10 +189,11 @@ class LocalEngine:
         known = options.group in self._core.groups
         session = self._core.subscribe(options, self._clock())
         settings = GroupSettings(options.topics) if session.group is None else session.group.settings
-        subscription = self._subscriptions[session] = LocalSubscription(self, session, settings)
+        subscription = LocalSubscription(self, session, settings)
+        self._driver.wake(session, subscription)
         if session.group is not None and not known:
             self._catalogue.put_group(session.group)
-        self._settle()
+        self._driver.settle()
         if session.group is not None:
             try:
                 await self._catalogue.commit()
@@ -222,23 +207,23 @@ class LocalEngine:
         """Allow a session more."""
         if not session.closed:
             self._core.add_permits(session, messages, size, self._clock())
-            self._settle()
+            self._driver.settle()
 
     def stop_delivering(self, session: Session) -> None:
         """Take back a session's permits, and what was not sent to it yet."""
         self._core.stop_delivering(session, self._clock())
-        self._settle()
+        self._driver.settle()
 
     def take(self, session: Session) -> list[Outgoing]:
         """Take what is to be sent to a session."""
         outgoing = self._core.take(session, self._clock())
-        self._settle()
+        self._driver.settle()
         return outgoing
 
     def put_back(self, session: Session, outgoing: Sequence[Outgoing]) -> None:
         """What was taken was not sent."""
         self._core.put_back(session, outgoing, self._clock())
-        self._settle()
+        self._driver.settle()
 
     async def load(self, session: Session, outgoing: Sequence[Outgoing]) -> list[SubscriptionEvent]:
         """Fetch the bytes of handouts. One whose batch is gone is left out, and its permits return."""
@@ -252,19 +237,19 @@ class LocalEngine:
                 events.append(_delivery(one, batch))
             else:
                 self._core.refund(session, one, self._clock())
-        self._settle()
+        self._driver.settle()
         return events
 
     def close_session(self, session: Session, *, drained: bool) -> None:
         """End a session."""
         self._core.close(session, self._clock(), drained=drained)
-        self._settle()
+        self._driver.settle()
 
     async def ack(self, entries: Sequence[AckEntry]) -> Sequence[AckStatus]:
         """Settle deliveries; returns when all are durable."""
         self._check_open()
         statuses, burying = self._core.ack(entries, self._clock())
-        self._settle()
+        self._driver.settle()
         if burying:
             await asyncio.gather(*(self._burials.wait(piece) for piece in burying))
         await self._catalogue.commit()
@@ -294,7 +279,7 @@ class LocalEngine:
         topic.update(config, self._core.defaults)
         self._catalogue.put_topic(topic)
         self._core.retain(self._clock())
-        self._settle()
+        self._driver.settle()
         await self._catalogue.commit()
         return topic.describe()
 
@@ -303,7 +288,7 @@ class LocalEngine:
         self._check_open()
         topic = self._core.delete_topic(name, self._clock())
         self._catalogue.delete_topic(topic)
-        self._settle()
+        self._driver.settle()
         await self._catalogue.commit()
 
     async def purge_topic(self, name: str, partition: int | None, before_offset: int | None) -> int:
@@ -315,7 +300,7 @@ class LocalEngine:
         for one in partitions:
             dropped += self._core.purge(one, before_offset, self._clock())
             self._catalogue.put_start(one)
-        self._settle()
+        self._driver.settle()
         await self._catalogue.commit()
         return dropped
 
@@ -333,7 +318,7 @@ class LocalEngine:
         """Remove a group."""
         self._check_open()
         self._catalogue.delete_group(self._core.delete_group(name, self._clock(), force=force))
-        self._settle()
+        self._driver.settle()
         await self._catalogue.commit()
 
     async def seek_group(
@@ -349,7 +334,7 @@ class LocalEngine:
         """Move a group."""
         self._check_open()
         moved = self._core.seek_group(name, position, topic, partition, self._clock(), force=force, dry_run=dry_run)
-        self._settle()
+        self._driver.settle()
         await self._catalogue.commit()
         return moved
 
@@ -415,7 +400,7 @@ class LocalEngine:
         topic = self._core.create_topic(config, self._clock())
         self._catalogue.put_topic(topic)
         self._uncommitted.add(topic)
-        self._settle()
+        self._driver.settle()
         return topic
 
     async def _read(self, wanted: Sequence[tuple[Partition, Entry]]) -> list[bytes | None]:
@@ -429,14 +414,14 @@ class LocalEngine:
                 batches[at] = batch
                 if batch is None:
                     self._core.lose(*wanted[at], self._clock())
-        self._settle()
+        self._driver.settle()
         return batches
 
     async def _retain(self) -> None:
         while True:
             await asyncio.sleep(RETAIN_EVERY_S)
             self._core.retain(self._clock())
-            self._settle()
+            self._driver.settle()
             await self._tidy()
 
     async def _tidy(self) -> None:
@@ -447,66 +432,8 @@ class LocalEngine:
             self.failed(error)
 
     def run_due(self) -> None:
-        """Do what the clock says is due. Called by a timer, and by whoever moves an injected clock."""
-        self._timer = self._timer_s = None
-        self._core.tick(self._clock())
-        self._settle()
-
-    def _settle(self) -> None:
-        """Do what the core has asked for."""
-        effects = self._core.effects
-        if effects.trims:
-            trims, effects.trims = effects.trims, []
-            for partition, blocks in trims:
-                self._log(partition.topic).trim(blocks)
-        if effects.moved:
-            moved, effects.moved = effects.moved, {}
-            for cursor in moved:
-                self._catalogue.put_cursor(cursor)
-        if effects.burials:
-            burials, effects.burials = effects.burials, []
-            self._burials.add(burials)
-        if (effects.handed or effects.tried or effects.forgotten) and self._keeper is None and self._open:
-            self._keeper = asyncio.get_running_loop().call_later(KEEP_ATTEMPTS_S, self._keep_soon)
-        if effects.woken:
-            woken, effects.woken = effects.woken, {}
-            for session in woken:
-                subscription = self._subscriptions.get(session)
-                if subscription is not None:
-                    subscription.wake()
-                if session.closed:
-                    self._subscriptions.pop(session, None)
-        self._arm()
-
-    def _keep_soon(self) -> None:
-        self._keeper = None
-        self._keep_attempts()
-        with suppress(ClosedError):
-            self._catalogue.request_commit()
-
-    def _keep_attempts(self) -> None:
-        """Have the catalogue keep which messages were handed out, and how often those that come again."""
-        effects = self._core.effects
-        handed, tried, forgotten = effects.handed, effects.tried, effects.forgotten
-        effects.handed, effects.tried, effects.forgotten = {}, {}, {}
-        for cursor in forgotten:
-            self._catalogue.forget_attempts(cursor)
-        for piece in tried:
-            if piece.state not in SETTLED and piece in piece.cursor.pieces:
-                self._catalogue.put_attempts(piece)
-        for cursor in handed:
-            if cursor.group.cursors.get(cursor.partition) is cursor:
-                self._catalogue.put_cursor(cursor)
-
-    def _arm(self) -> None:
-        due = self._core.next_tick_s()
-        if due is None or not self._open or (self._timer_s is not None and self._timer_s <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_s = due
-        delay = max(0.0, due - self._clock().monotonic_s)
-        self._timer = asyncio.get_running_loop().call_later(delay, self.run_due)
+        """Do what the clock says is due; for whoever moves an injected clock."""
+        self._driver.run_due()
 
     # What the burials need
 
@@ -524,7 +451,7 @@ class LocalEngine:
     async def buried(self, piece: Piece) -> None:
         """A piece's copies are durable."""
         self._core.buried(piece, self._clock())
-        self._settle()
+        self._driver.settle()
         await self._catalogue.commit()
 
 

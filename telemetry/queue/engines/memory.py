@@ -6,7 +6,8 @@ from telemetry.queue.core.limits import DEFAULT_LIMITS, Limits
 from telemetry.queue.core.topics import TopicDefaults
 from telemetry.queue.core.types import Storage
 from telemetry.queue.engines.catalogue import NoCatalogue
-from telemetry.queue.engines.local import Clock, LocalEngine, system_clock
+from telemetry.queue.engines.driver import Clock, system_clock
+from telemetry.queue.engines.local import LocalEngine
 from telemetry.queue.engines.memory_log import MemoryLog
 
 

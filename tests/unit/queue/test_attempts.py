@@ -24,7 +24,7 @@ from telemetry.queue.core.types import (
 )
 from telemetry.queue.engines.disk import DiskEngine
 from telemetry.queue.engines.engine import Subscription
-from telemetry.queue.engines.local import KEEP_ATTEMPTS_S
+from telemetry.queue.engines.driver import KEEP_ATTEMPTS_S
 from telemetry.v1 import queue_pb2
 
 Open = Callable[..., Awaitable[DiskEngine]]
