@@ -33,18 +33,35 @@ class Quarantine:
         return [int(name) for name in tuple(self._positions) if _name(first) <= name < _name(end)]
 
     def put(self, position: int, data: bytes) -> None:
-        """Put a record aside, unless that was done before."""
+        """Put a record aside, unless that was done before. If it cannot be copied, it is counted all the same."""
         name = _name(position)
-        if name in self._positions:
-            return
+        if name not in self._positions:
+            self._report(name, data)
+            if len(self._positions) <= FILES_MAX:
+                try:
+                    self._copy(name, data)
+                except OSError as error:
+                    _log.error("damaged record could not be copied", extra={"position": position, "error": str(error)})
+
+    def keep(self, position: int, data: bytes) -> None:
+        """Put a record aside so that every later start knows that there was one, whatever becomes of the log.
+
+        Raises:
+            OSError: if that cannot be.
+        """
+        name = _name(position)
+        if name not in self._positions:
+            self._report(name, data)
+        # A file that is there may be one that a crash has not made durable.
+        self._copy(name, data if len(self._positions) <= FILES_MAX else b"")
+
+    def _report(self, name: str, data: bytes) -> None:
         self._positions.add(name)
-        _log.error("damaged record put aside", extra={"position": position, "bytes": len(data)})
-        if len(self._positions) <= FILES_MAX:
-            try:
-                write_file(self._files, self._directory / f"{name}.damaged", data)
-                self._files.sync_directory(self._directory)
-            except OSError as error:
-                _log.error("damaged record could not be copied", extra={"position": position, "error": str(error)})
+        _log.error("damaged record put aside", extra={"position": int(name), "bytes": len(data)})
+
+    def _copy(self, name: str, data: bytes) -> None:
+        write_file(self._files, self._directory / f"{name}.damaged", data)
+        self._files.sync_directory(self._directory)
 
 
 def _name(position: int) -> str:

@@ -174,9 +174,11 @@ def read_segment(
                     _log.warning("torn tail cut", extra={"file": str(path), "bytes": torn})
                     found = [one for one in found if one.position < cut]
                     end = cut
+            # With the tail may go who says that a damaged record was durable, and that it is no torn tail itself.
+            put_aside = quarantine.keep if torn else quarantine.put
             for one in found:
                 if not one.intact:
-                    quarantine.put(one.position, bytes(data[one.position - base : one.end - base]))
+                    put_aside(one.position, bytes(data[one.position - base : one.end - base]))
             if last:
                 # Where an fsync failed, the disk lacks what memory still holds, and the next fsync does not mind: only
                 # what is written again is written at all.

@@ -175,3 +175,30 @@ async def test_a_copy_of_a_damaged_record_survives_the_loss_of_power() -> None:
         assert b"%0110d" % 0 in copy.stored
         del again
         disk.throw_away()
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_what_proves_damage_is_not_cut_off_before_a_copy_of_the_damaged_record_is_durable(seed: int) -> None:
+    disk = SimulatedDisk(random.Random(seed))
+    engine = await open_on(disk, 1)
+    for number in range(2):
+        await engine.publish(batch(number))
+    disk.end_process()
+    ((_, file),) = disk.files(".segment")
+    for data in (file.cached, file.stored):
+        for number in range(2):  # the second looks torn, and says in its header that the first was durable
+            data[data.index(b"%0112d" % number)] ^= 1
+    disk.fail_syncs = True
+    for life in range(2, 5):
+        with pytest.raises(OSError, match="Input/output"):
+            await open_on(disk, life)
+        disk.end_power()
+    disk.fail_syncs = False
+    again = await open_on(disk, 5)
+    assert (await again.publish(batch(1))).base_offset == 1, "offset 0 was given to another"
+    log = (await again.stats()).log
+    assert log is not None
+    assert log.quarantined_records == 1
+    await again.stop()
+    disk.throw_away()
+    del engine
