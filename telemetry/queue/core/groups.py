@@ -145,6 +145,8 @@ class GroupState:
 
     def drop_range(self, cursor: Cursor, first: int, end: int) -> None:
         """Forget what is under way of ``[first, end)``. A lease on more than that goes on with the rest."""
+        # A message that waits may have held up those behind it.
+        self.activate(cursor)
         for piece in list(cursor.pieces):
             part = piece.split(first, end)
             if part is piece:

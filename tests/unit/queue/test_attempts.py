@@ -23,8 +23,8 @@ from telemetry.queue.core.types import (
     SubscribeOptions,
 )
 from telemetry.queue.engines.disk import DiskEngine
-from telemetry.queue.engines.engine import Subscription
 from telemetry.queue.engines.driver import KEEP_ATTEMPTS_S
+from telemetry.queue.engines.engine import Subscription
 from telemetry.v1 import queue_pb2
 
 Open = Callable[..., Awaitable[DiskEngine]]

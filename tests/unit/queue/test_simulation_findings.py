@@ -84,6 +84,23 @@ def test_nothing_that_waits_to_be_sent_overtakes_a_message_that_comes_again(how:
     assert [(one.entry.base_offset, one.attempt) for one in take(core, session, now)] == [(0, 2), (1, 1), (2, 1)]
 
 
+@pytest.mark.parametrize("how", ["purge", "damage"])
+def test_what_waits_behind_a_message_that_comes_again_goes_out_when_that_message_is_gone(how: str) -> None:
+    core = queue_of(2)
+    session = core.subscribe(SubscribeOptions(("t",), group="g", mode=Mode.ORDERED, ack_wait_s=30.0), START)
+    take(core, session, START)  # it is told which partitions are its own
+    core.add_permits(session, 1, 0, START)
+    (first,) = take(core, session, START)
+    core.ack([AckEntry(first.delivery_id, Outcome.NACK, delay_s=60.0)], later(1))
+    core.add_permits(session, 9, 0, later(2))
+    assert take(core, session, later(2)) == []
+    if how == "purge":
+        core.purge(first.partition, 1, later(3))
+    else:
+        core.lose(first.partition, first.entry, later(3))
+    assert [one.entry.base_offset for one in take(core, session, later(3))] == [1]
+
+
 def test_what_was_acked_before_a_restart_does_not_come_again_once_what_lay_before_it_is_lost() -> None:
     core = queue_of(3)
     core.adopt_group("g", GroupSettings(("t",)), lambda partition: Stand(0, [(1, 2)]))
