@@ -19,8 +19,8 @@ PARENT_CHECK_S: Final = 1.0
 
 GC_THRESHOLDS: Final = (10_000, 20, 100)
 """How often garbage is looked for. Looking at everything takes 100 to 200 ms where there are a thousand connections,
-and finds next to nothing, since nearly all that messages leave behind goes with its last reference. CPython's own 700, 10,
-10 would stop the world like that every few seconds."""
+and finds next to nothing, since nearly all that messages leave behind goes with its last reference. CPython's own 700,
+10, 10 would stop the world like that every few seconds."""
 
 
 def run_process(name: str, main: Callable[[asyncio.Event], Awaitable[None]], log_level: str = "info") -> int:
