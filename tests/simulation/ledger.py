@@ -347,6 +347,10 @@ class Ledger:
             spot = Spot(origin[dead_letters.ORIGIN_TOPIC], int(origin[dead_letters.ORIGIN_PARTITION]))
             offset = int(origin[dead_letters.ORIGIN_OFFSET])
             sent = self._placed.get(spot, {}).get(offset)
+            if sent is None and (known := self._by_message.get(message.data)) is not None:
+                # It used up its attempts in lives that ended before a delivery or a receipt got through.
+                sent = known[0]
+                self._place(sent, spot, offset - known[1])
             if sent is None or sent.base is None or message.data != sent.messages[offset - sent.base]:
                 if not self.damage:
                     raise Violation(f"a dead letter says that it is {offset} of {spot}, which was {sent}")
