@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.e2e.processes import PORTS, ROOT, Command, Start, free_ports, wait_until
+from tests.e2e.processes import ROOT, Command, Start, start_up, starting
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `telemetry ARGUMENT…`; everything is ended with the test."""
-    started: list[Command] = []
-
-    def run(*arguments: object, ports: dict[str, int] | None = None, cwd: Path | None = None) -> Command:
-        log = tmp_path / f"{arguments[0]}-{len(started)}.out"
-        with log.open("w") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "telemetry", *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                text=True,
-                cwd=cwd or tmp_path,
-            )
-        command = Command(process, log, ports or {})
-        started.append(command)
-        return command
-
-    yield run
-    for command in reversed(started):
-        command.client.close()
-        if command.process.poll() is None:
-            family = [command.process.pid, *(p.pid for p in psutil.Process(command.process.pid).children(True))]
-            command.process.terminate()
-            try:
-                command.process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                for pid in family:
-                    if psutil.pid_exists(pid):
-                        psutil.Process(pid).kill()
-                command.process.wait()
+    with starting(tmp_path) as run:
+        yield run
 
 
 @pytest.fixture
@@ -54,17 +23,7 @@ def up(start: Start, tmp_path: Path) -> Callable[..., Command]:
     """Starts `telemetry up` on free ports, and returns when every service answers."""
 
     def run(*arguments: object, data_dir: Path | None = None) -> Command:
-        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        flags = [part for name, port in ports.items() for part in (f"--{name}-port", port)]
-        command = start("up", *arguments, "--data-dir", data_dir or tmp_path / "data", *flags, ports=ports)
-
-        def ready() -> bool:
-            assert command.process.poll() is None, command.log.read_text()
-            services = {each["name"]: each["state"] for each in command.get(f"{command.api}/health")["services"]}
-            return {services["queue"], services["collector"]} == {"ok"}
-
-        wait_until(ready, "every service answers")
-        return command
+        return start_up(start, *arguments, data_dir=data_dir or tmp_path / "data")
 
     return run
 

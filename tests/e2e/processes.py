@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -93,3 +95,60 @@ class Command:
 
 
 Start = Callable[..., Command]
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[Start]:
+    """Starts `telemetry ARGUMENT…` with its output in `folder`; everything is ended at the end."""
+    started: list[Command] = []
+
+    def run(*arguments: object, ports: dict[str, int] | None = None, cwd: Path | None = None) -> Command:
+        log = folder / f"{arguments[0]}-{len(started)}.out"
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "telemetry", *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=cwd or folder,
+            )
+        command = Command(process, log, ports or {})
+        started.append(command)
+        return command
+
+    try:
+        yield run
+    finally:
+        for command in reversed(started):
+            _end(command)
+
+
+def _end(command: Command) -> None:
+    command.client.close()
+    if command.process.poll() is not None:
+        return
+    family = [command.process.pid, *(p.pid for p in psutil.Process(command.process.pid).children(True))]
+    command.process.terminate()
+    try:
+        command.process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        for pid in family:
+            if psutil.pid_exists(pid):
+                psutil.Process(pid).kill()
+        command.process.wait()
+
+
+def start_up(start: Start, *arguments: object, data_dir: Path) -> Command:
+    """Starts `telemetry up` on free ports, and returns when every service answers."""
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    flags = [part for name, port in ports.items() for part in (f"--{name}-port", port)]
+    command = start("up", *arguments, "--data-dir", data_dir, *flags, ports=ports)
+
+    def ready() -> bool:
+        assert command.process.poll() is None, command.log.read_text()
+        services = {each["name"]: each["state"] for each in command.get(f"{command.api}/health")["services"]}
+        return {services["queue"], services["collector"]} == {"ok"}
+
+    wait_until(ready, "every service answers")
+    return command

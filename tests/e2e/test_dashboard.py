@@ -1,21 +1,47 @@
-"""The dashboard in a real browser over the real pipeline."""
+"""The dashboard in a real browser over the real pipeline: one that runs the sample, with a GPU that is too hot."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Final
 
+import grpc
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from axe_playwright_python.base import AxeResults
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.e2e.processes import Command
+from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
+from telemetry.v1 import queue_pb2
+from tests.e2e.processes import ROOT, Command, Start, free_ports, start_up, starting, wait_until
+from tests.integration.queue_server.wire_client import Client, read_delivery
 
 # Chromium's own calls home would only fail on a closed network.
-FLAGS = (
+FLAGS: Final = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+DESKTOP: Final = (1440, 900)
+PHONE: Final = (390, 844)
+SLOW_MS: Final = 30_000
+HOT: Final = "GPU-00000000-dead-beef-0000-000000000001"
+COOL: Final = "GPU-00000000-dead-beef-0000-000000000002"
+RULES: Final = """
+groups:
+  - name: test
+    interval: 1s
+    rules:
+      - alert: GpuTooHot
+        expr: DCGM_FI_DEV_GPU_TEMP > 90
+        labels: {severity: critical}
+        annotations:
+          summary: GPU {{ $labels.gpu }} of {{ $labels.Hostname }} is at {{ $value }} °C
+"""
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +52,34 @@ def browser(chromium: str) -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(params=[(1440, 900), (390, 844)], ids=["desktop", "phone"])
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    with starting(tmp_path_factory.mktemp("dashboard")) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def pipeline(started: Start, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """`telemetry up` with the sample and two GPUs of node-9, one of them always at 95 °C."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    (folder / "rules.yaml").write_text(RULES)
+    lines = [f"{gpu},node-9,{index},{degrees},50\n" for index, (gpu, degrees) in enumerate(((HOT, 95), (COOL, 40)))]
+    (folder / "hot.csv").write_text("uuid,hostname,index,temperature,utilization\n" + "".join(lines) * 50)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TELEMETRY_ALERTS_RULES", str(folder / "rules.yaml"))
+        sample = ROOT / "examples" / "dcgm_sample.csv.gz"
+        running = start_up(started, sample, folder / "hot.csv", data_dir=folder / "data")
+    fires = f"{running.api}/alerts?state=firing"
+    wait_until(lambda: running.get(fires)["total"] == 1, "the alert fires")
+    return running
+
+
+@pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    width, height = request.param
+    """A page that may say nothing on the browser's console."""
+    width, height = getattr(request, "param", DESKTOP)
     opened = browser.new_page(viewport={"width": width, "height": height})
+    opened.set_default_timeout(SLOW_MS)
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -38,40 +88,261 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     assert problems == []
 
 
+both_sizes = pytest.mark.parametrize("page", [DESKTOP, PHONE], ids=["desktop", "phone"], indirect=True)
+
+
 def shoot(page: Page, name: str) -> None:
-    """Keep a picture when TELEMETRY_SCREENSHOTS names a folder."""
+    """Keep a picture when TELEMETRY_SCREENSHOTS names a folder; look that nothing reaches out of the screen."""
     if folder := os.environ.get("TELEMETRY_SCREENSHOTS"):
         width = (page.viewport_size or {"width": 0})["width"]
         page.screenshot(path=Path(folder) / f"{name}-{width}.png")
-
-
-def test_fleet_gpu_queue_and_health_show_the_running_pipeline(up: Callable[..., Command], page: Page) -> None:
-    running = up()
-    address = running.url("dashboard", "")
-    page.goto(address)
-    expect(page.get_by_test_id("fleet-heatmap")).to_be_visible()
-    expect(page.get_by_test_id("kpi-reporting")).to_contain_text("32", timeout=30_000)
-    expect(page.get_by_test_id("live-state")).to_contain_text("ago", timeout=30_000)
-    shoot(page, "fleet")
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert overflow <= 0, "the page is wider than the screen"
+    assert overflow <= 0, f"{name} is wider than the screen"
 
-    gpu = running.get(f"{running.api}/gpus")["gpus"][0]["gpu"]
+
+def shown(locator: Locator) -> None:
+    expect(locator).to_be_visible(timeout=SLOW_MS)
+
+
+def says(locator: Locator, text: str) -> None:
+    expect(locator).to_contain_text(text, timeout=SLOW_MS)
+
+
+def run_apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine while the browser's loop has this thread."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result(timeout=60)
+
+
+@both_sizes
+def test_fleet_gpu_queue_and_health_show_the_running_pipeline(pipeline: Command, page: Page) -> None:
+    address = pipeline.url("dashboard", "")
+    page.goto(address)
+    shown(page.get_by_test_id("fleet-heatmap"))
+    says(page.get_by_test_id("kpi-reporting"), "34")
+    says(page.get_by_test_id("live-state"), "ago")
+    shoot(page, "fleet")
+
+    gpu = next(each["gpu"] for each in pipeline.get(f"{pipeline.api}/gpus")["gpus"] if each["host"] == "node-1")
     page.goto(f"{address}/gpu/{gpu}")
     charts = page.get_by_test_id("gpu-charts")
-    expect(charts.locator("canvas").first).to_be_visible(timeout=20_000)
+    shown(charts.locator("canvas").first)
     before = charts.inner_text()
     page.wait_for_function(
-        "before => document.querySelector('[data-testid=gpu-charts]').innerText !== before", arg=before, timeout=30_000
+        "before => document.querySelector('[data-testid=gpu-charts]').innerText !== before", arg=before
     )
     shoot(page, "gpu")
 
     page.goto(f"{address}/queue")
-    expect(page.get_by_test_id("queue-topics")).to_contain_text("telemetry", timeout=20_000)
-    expect(page.get_by_test_id("queue-groups")).to_contain_text("collectors")
+    says(page.get_by_test_id("queue-topics"), "telemetry")
+    says(page.get_by_test_id("queue-groups"), "collectors")
     shoot(page, "queue")
 
     page.goto(f"{address}/services")
     for service in ("queue", "collector", "streamer", "gateway"):
-        expect(page.get_by_test_id("health-services")).to_contain_text(service, timeout=20_000)
+        says(page.get_by_test_id("health-services"), service)
     shoot(page, "health")
+
+
+@both_sizes
+def test_an_alert_that_fires_is_seen_everywhere_and_silenced(pipeline: Command, page: Page) -> None:
+    page.goto(pipeline.url("dashboard", "/"))
+    says(page.get_by_test_id("kpi-alerts"), "1 critical")
+    expect(page).to_have_title("(1) GPU fleet")
+    page.get_by_test_id("kpi-alerts").click()
+
+    says(page.get_by_test_id("alerts-headline"), "1 critical")
+    row = page.get_by_test_id("alert-list").locator("li")
+    expect(row).to_have_count(1)
+    says(row, "GPU 0 of node-9 is at 95 °C")
+    shoot(page, "alerts")
+    row.get_by_role("link", name="is at 95 °C").click()
+    detail = page.get_by_test_id("alert-detail")
+    says(detail, "DCGM_FI_DEV_GPU_TEMP > 90")
+    shown(page.get_by_test_id("alert-chart").locator("canvas"))
+    expect(page).to_have_url(re.compile(r"/alerts\?alert=[0-9a-f]{16}$"))
+    shoot(page, "alert")
+
+    page.keyboard.press("s")
+    says(page.get_by_test_id("silence-preview"), "Matches 1 alert of now")
+    page.get_by_label("Who").fill("kim")
+    page.get_by_label("Why").fill("new fans come tomorrow")
+    shoot(page, "silence")
+    page.get_by_role("button", name="Silence", exact=True).click()
+    says(detail.get_by_test_id("silence"), "new fans come tomorrow")
+    says(page.get_by_test_id("alerts-headline"), "All that fires is silenced.")
+    expect(page).to_have_title("Alerts · GPU fleet")
+    (silence,) = [s for s in pipeline.get(f"{pipeline.api}/alerts/silences")["silences"] if s["state"] == "active"]
+    assert (silence["author"], silence["comment"]) == ("kim", "new fans come tomorrow")
+    assert {"name": "UUID", "op": "=", "value": HOT} in silence["matchers"]
+
+    detail.get_by_role("link", name="node-9 / 0").click()
+    says(page.get_by_test_id("gpu-alerts"), "silenced")
+    shown(page.get_by_role("figure", name=re.compile("^Temperature; GpuTooHot")))
+    shoot(page, "gpu-alert")
+
+    page.goto(pipeline.url("dashboard", "/alerts?tab=silences"))
+    shown(page.get_by_test_id("silence"))
+    shoot(page, "silences")
+    page.get_by_role("button", name="End now").click()
+    expect(page.get_by_test_id("silence")).to_have_count(0, timeout=SLOW_MS)
+    says(page.get_by_test_id("alerts-headline"), "1 critical")
+    page.get_by_role("link", name="History").click()
+    says(page.get_by_test_id("alert-events"), "GpuTooHot")
+    shoot(page, "history")
+
+
+def test_messages_are_browsed_and_dead_letters_replayed_and_discarded(pipeline: Command, page: Page) -> None:
+    run_apart(bury(pipeline, "mail", b"first letter", b"second letter", b"third letter"))
+    page.goto(pipeline.url("dashboard", "/queue?tab=messages&topic=mail&from=earliest"))
+    message = page.get_by_test_id("message")
+    expect(message).to_have_count(3, timeout=SLOW_MS)
+    message.nth(1).get_by_role("button").click()
+    says(message.nth(1).get_by_label("Text of the message"), "second letter")
+    expect(page).to_have_url(re.compile("message=0%3A1"))
+    page.get_by_label("Topic").select_option("live")
+    says(message.first, "GPU")
+    shoot(page, "messages")
+
+    page.get_by_role("link", name="Dead letters 3").click()
+    expect(message).to_have_count(3, timeout=SLOW_MS)
+    says(message.first, "no good")
+    message.first.get_by_role("button").click()
+    says(page.get_by_test_id("origin"), "mail-readers")
+    shoot(page, "dead-letters")
+    page.get_by_label("Choose 0:0").check()
+    page.get_by_role("button", name="Replay 1…").click()
+    page.get_by_role("button", name="Replay", exact=True).click()
+    says(page.get_by_test_id("queue-tasks"), "Replayed 1 dead letter")
+    expect(message).to_have_count(2, timeout=SLOW_MS)
+    page.get_by_role("button", name="Discard all…").click()
+    says(page.get_by_test_id("letters-confirm"), "Nothing brings them back")
+    page.get_by_role("button", name="Discard", exact=True).click()
+    says(page.get_by_test_id("queue-letters"), "no dead letters here any more")
+    (replayed,) = pipeline.get(f"{pipeline.api}/queue/topics/mail/messages", **{"from": "3"})["messages"]
+    assert replayed["text"] == "first letter"
+
+    page.get_by_role("link", name="Changes").click()
+    says(page.get_by_test_id("queue-changes"), "dead-letters.replay")
+
+
+def test_a_group_is_moved_after_what_would_happen_has_been_said(pipeline: Command, page: Page) -> None:
+    run_apart(bury(pipeline, "post", b"a letter"))
+    page.goto(pipeline.url("dashboard", "/queue"))
+    page.get_by_role("button", name="Move post-readers…").click()
+    page.get_by_label("It goes on at").select_option("earliest")
+    page.get_by_label("Of the topic").select_option("post")
+    page.get_by_role("button", name="See what would happen").click()
+    says(page.get_by_test_id("seek-effect"), "1 message would be delivered again")
+    before = pipeline.get(f"{pipeline.api}/queue/groups/post-readers")["positions"]
+    page.get_by_role("button", name="Move it").click()
+    shown(page.get_by_test_id("seek-done"))
+    after = pipeline.get(f"{pipeline.api}/queue/groups/post-readers")["positions"]
+    assert [(each["topic"], each["acked_through"]) for each in before if each["topic"] == "post"] == [("post", 1)]
+    assert [(each["topic"], each["acked_through"]) for each in after if each["topic"] == "post"] == [("post", 0)]
+
+
+def test_a_gateway_without_alerts_and_without_admin_says_so(
+    pipeline: Command, started: Start, browser: Browser
+) -> None:
+    dashboard, api = free_ports(2)
+    queue = f"127.0.0.1:{pipeline.ports['queue']}"
+    collector = f"127.0.0.1:{pipeline.ports['collector']}"
+    gateway = started(
+        "gateway", "--queue", queue, "--collector", collector, "--alerts", f"127.0.0.1:{free_ports(1)[0]}",
+        "--dashboard-port", dashboard, "--api-port", api, ports={"dashboard": dashboard, "api": api},
+    )  # fmt: skip
+    wait_until(lambda: gateway.get(f"{gateway.api}/fleet")["gpus"], "the gateway answers")
+    page = browser.new_page()
+    page.goto(gateway.url("dashboard", "/alerts"))
+    says(page.get_by_test_id("empty"), "The alert service does not answer")
+    says(page.get_by_test_id("empty"), "telemetry alerts serve")
+    page.goto(gateway.url("dashboard", "/"))
+    says(page.get_by_test_id("kpi-alerts"), "alert service is away")
+    page.goto(gateway.url("dashboard", "/queue"))
+    page.get_by_role("button", name="Move collectors…").click()
+    says(page.get_by_test_id("role-note"), "--admin")
+    page.close()
+
+
+def test_a_gateway_with_tokens_asks_for_one(
+    pipeline: Command, started: Start, browser: Browser, tmp_path: Path
+) -> None:
+    made = started("token", "create", "kim", "--role", "view", "--tokens", tmp_path / "tokens")
+    assert made.process.wait(timeout=30) == 0
+    (token,) = re.findall(r"^\S{20,}$", made.log.read_text(), re.MULTILINE)
+    dashboard, api = free_ports(2)
+    gateway = started(
+        "gateway", "--queue", f"127.0.0.1:{pipeline.ports['queue']}", "--tokens", tmp_path / "tokens",
+        "--collector", f"127.0.0.1:{pipeline.ports['collector']}",
+        "--alerts", f"127.0.0.1:{pipeline.ports['alerts']}",
+        "--dashboard-port", dashboard, "--api-port", api, ports={"dashboard": dashboard, "api": api},
+    )  # fmt: skip
+    wait_until(lambda: gateway.client.get(gateway.url("api", "/health")).status_code == 200, "the gateway answers")
+    page = browser.new_page()
+    page.goto(gateway.url("dashboard", "/alerts"))
+    page.get_by_label("Token").fill("no such token")
+    page.get_by_role("button", name="Sign in").click()
+    says(page.get_by_test_id("sign-in"), "This token is not accepted.")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    says(page.get_by_test_id("alerts-headline"), "1 critical")
+    says(page.get_by_test_id("live-state"), "Live")
+    page.get_by_test_id("alert-list").get_by_role("link").first.click()
+    page.get_by_role("button", name="Silence…").click()
+    says(page.get_by_test_id("role-note"), "needs a token with the role operate")
+    page.close()
+
+
+PAGES: Final = {
+    "fleet": "/",
+    "gpu": f"/gpu/{HOT}",
+    "alerts": "/alerts",
+    "alert": "/alerts?alert=ALERT",
+    "rules": "/alerts?tab=rules",
+    "history": "/alerts?tab=history",
+    "queue": "/queue",
+    "messages": "/queue?tab=messages&topic=live",
+    "dead letters": "/queue?tab=letters",
+    "changes": "/queue?tab=changes",
+    "health": "/services",
+    "missing": "/nowhere",
+}
+READY: Final = "main :is(h1, h2, table, canvas, ul, [data-testid])"
+
+
+def test_axe_finds_nothing_on_any_page_in_either_theme(pipeline: Command, page: Page) -> None:
+    (alert,) = pipeline.get(f"{pipeline.api}/alerts", gpu=HOT)["alerts"]
+    axe = Axe()
+    found: list[str] = []
+    for name, path in PAGES.items():
+        page.goto(pipeline.url("dashboard", path.replace("ALERT", alert["id"])))
+        shown(page.locator(READY).first)
+        expect(page.locator("[aria-busy=true]")).to_have_count(0, timeout=SLOW_MS)
+        page.emulate_media(color_scheme="light")
+        found += violations(axe.run(page), f"{name}, light")
+        page.emulate_media(color_scheme="dark")
+        # Only colours are other ones then.
+        found += violations(axe.run(page, options={"runOnly": ["color-contrast"]}), f"{name}, dark")
+    assert found == []
+
+
+def violations(results: AxeResults, where: str) -> list[str]:
+    return [
+        f"{where}: {each['id']}: {[node['target'] for node in each['nodes'][:3]]}"
+        for each in results.response["violations"]
+    ]
+
+
+async def bury(pipeline: Command, topic: str, *data: bytes) -> None:
+    """Publish messages and have the group `TOPIC-readers` give them up."""
+    address = f"127.0.0.1:{pipeline.ports['queue']}"
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        wire = Client(channel)
+        for each in data:
+            await wire.publish(topic, each)
+        call = await wire.subscribe(topic, group=f"{topic}-readers")
+        for _ in data:
+            delivery = await read_delivery(call)
+            await wire.settle(delivery.delivery_id, outcome=queue_pb2.ACK_OUTCOME_TERMINATE, reason="no good")
+        call.cancel()

@@ -1,15 +1,18 @@
 /**
  * A gateway that is none: the REST shapes and the stream with GPUs that move, for working on the dashboard alone.
  *
- *   node dev/mock-server.mjs [--port=8099] [--gpus=247] [--old] [--partial] [--slow=MS]
+ *   node dev/mock-server.mjs [--port=8099] [--gpus=247] [--old] [--partial] [--slow=MS] [--storm] [--calm] [--view] [--static=FOLDER]
  *
  * --gpus=10000 shows a large fleet, --gpus=0 an empty one; --old sends a recording from last year; --partial leaves a
- * collector out; --slow delays each answer. It also serves what `npm run build` made, under the gateway's own security policy.
+ * collector out; --slow delays each answer; --storm has an alert for every GPU, --calm is without an alert service; --view may
+ * change nothing. It also serves what `npm run build` made, under the gateway's own security policy.
  */
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
+import { mockAlerts } from "./mock-alerts.mjs";
+import { mockQueue } from "./mock-queue.mjs";
 
 const flag = (name, fallback) => {
   const found = process.argv.find((text) => text === `--${name}` || text.startsWith(`--${name}=`));
@@ -22,10 +25,17 @@ const SHIFT_S = flag("old", false) ? 142 * 86_400 : 0;
 const COMPLETENESS = flag("partial", false)
   ? { partial: true, warnings: ["collector 10.0.3.7:9092 does not answer: its GPUs are missing"] }
   : { partial: false, warnings: [] };
-const STATIC = fileURLToPath(new URL("../../gateway/static/", import.meta.url));
+const STATIC = flag("static", fileURLToPath(new URL("../../gateway/static/", import.meta.url)));
 const STARTED = Date.now() / 1000;
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 
+const DCGM = {
+  temperature: "DCGM_FI_DEV_GPU_TEMP",
+  slowdown_temperature: "DCGM_FI_DEV_SLOWDOWN_TEMP",
+  power_draw: "DCGM_FI_DEV_POWER_USAGE",
+  utilization: "DCGM_FI_DEV_GPU_UTIL",
+  memory_used: "DCGM_FI_DEV_FB_USED",
+};
 const METRICS = [
   ["utilization", "%", "Share of time in which a kernel ran."],
   ["memory_utilization", "%", "Share of time in which memory was read or written."],
@@ -41,7 +51,7 @@ const METRICS = [
   ["energy", "J", "Energy drawn since the driver was loaded."],
   ["xid_error", "", "The last XID error code; a code, not a count."],
   ["tensor_active", "%", "Share of time in which the tensor pipes were active."],
-].map(([name, unit, description]) => ({ name, unit, description, dcgm: "" }));
+].map(([name, unit, description]) => ({ name, unit, description, dcgm: DCGM[name] ?? "" }));
 
 const now = () => Date.now() / 1000 - SHIFT_S;
 const iso = (seconds) => new Date(seconds * 1000).toISOString();
@@ -211,7 +221,12 @@ function queueStats() {
     start_time: iso(STARTED - 7200),
     engine: "disk",
     connections: 5,
-    topics: [topic("telemetry", 1, 8), topic("live", 0.02, 1), topic("telemetry.quarantine", 0.00001, 1)],
+    topics: [
+      topic("telemetry", 1, 8),
+      topic("live", 0.02, 1),
+      topic("telemetry.quarantine", 0.00001, 1),
+      { ...topic("telemetry.dead-letter", 0, 1), messages: 7 },
+    ],
     groups: [
       group("collectors", "ordered", 140 + 90 * Math.sin(Date.now() / 5000), [member(1), member(2)]),
       group("gateway", "shared", 0, []),
@@ -259,7 +274,14 @@ function stream(request, response, query) {
   request.on("close", () => clearInterval(timer));
 }
 
-function answer(path, query) {
+const alerts = flag("calm", false) ? () => null : mockAlerts(gpus, { storm: flag("storm", false) });
+const queue = mockQueue(gpus);
+const MAY_CHANGE = !flag("view", false);
+
+function answer(method, path, query, body) {
+  const found = alerts(method, path, query, body) ?? queue(method, path, query, body);
+  if (found || method !== "GET") return found;
+  if (path === "session") return { tokens: false, name: "", role: MAY_CHANGE ? "admin" : "view" };
   if (path === "fleet") return fleet();
   if (path === "metrics") return { metrics: METRICS };
   if (path === "queue/stats") return queueStats();
@@ -279,16 +301,36 @@ async function page(path, response) {
   response.end(body ?? (await readFile(join(STATIC, "index.html")).catch(() => "Run `npm run build` first.")));
 }
 
+/** A problem as the gateway writes it. */
+function refuse(response, status, title, detail) {
+  response.writeHead(status, { "Content-Type": "application/problem+json" });
+  response.end(JSON.stringify({ type: "about:blank", title, status, detail }));
+}
+
+async function api(request, response, path, query) {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  const { method } = request;
+  if (method !== "GET" && !MAY_CHANGE) {
+    return refuse(
+      response,
+      403,
+      "Forbidden",
+      "this needs the role operate; start the gateway with --admin to allow it",
+    );
+  }
+  const body = answer(method, path, query, chunks.length ? JSON.parse(Buffer.concat(chunks).toString()) : null);
+  if (!body && path.startsWith("alerts"))
+    return refuse(response, 503, "Service Unavailable", "127.0.0.1:9094 refuses the connection");
+  if (!body) return refuse(response, 404, "Not Found", `There is no ${path}`);
+  response.writeHead(200, { "Content-Type": "application/json" });
+  response.end(JSON.stringify(body));
+}
+
 createServer((request, response) => {
   const url = new URL(request.url ?? "/", "http://mock");
   if (!url.pathname.startsWith("/api/v1/")) return void page(url.pathname, response);
   const path = url.pathname.slice("/api/v1/".length);
   if (path === "stream") return stream(request, response, url.searchParams);
-  setTimeout(() => {
-    const body = answer(path, url.searchParams);
-    response.writeHead(body ? 200 : 404, { "Content-Type": body ? "application/json" : "application/problem+json" });
-    response.end(
-      JSON.stringify(body ?? { type: "about:blank", title: "Not found", status: 404, detail: `There is no ${path}` }),
-    );
-  }, SLOW_MS);
+  setTimeout(() => void api(request, response, path, url.searchParams), SLOW_MS);
 }).listen(PORT, "127.0.0.1", () => console.log(`Mock gateway with ${GPUS} GPUs on http://127.0.0.1:${PORT}`));

@@ -150,12 +150,19 @@ export class ApiError extends Error {
 /** A request is given up after this long. */
 const TIMEOUT_MS = 15_000;
 
-async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+/** What to do when the gateway wants a token. One listener: the session. */
+let whenRefused = (): void => {};
+export function onRefused(listener: () => void): void {
+  whenRefused = listener;
+}
+
+async function ask(path: string, init: RequestInit): Promise<Response> {
+  const { signal } = init;
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   let response: Response;
   try {
     response = await fetch(`/api/v1/${path}`, {
-      headers: { Accept: "application/json" },
+      ...init,
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     });
   } catch (error) {
@@ -163,12 +170,37 @@ async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
     const detail = timeout.aborted ? `no answer within ${TIMEOUT_MS / 1000} s` : "the connection failed";
     throw new ApiError(0, "The gateway cannot be reached", detail);
   }
+  if (response.status === 401) whenRefused();
   if (!response.ok) throw await problem(response);
+  return response;
+}
+
+async function read<T>(path: string, response: Response): Promise<T> {
+  if (response.status === 204) return undefined as T;
   try {
     return (await response.json()) as T;
   } catch {
     throw new ApiError(response.status, "The gateway's answer cannot be read", `${path} is not JSON`);
   }
+}
+
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return read<T>(path, await ask(path, { headers: { Accept: "application/json" }, ...(signal ? { signal } : {}) }));
+}
+
+/** Ask for a change. */
+export async function send<T>(
+  method: "POST" | "DELETE",
+  path: string,
+  body?: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<T> {
+  const init: RequestInit = { method, headers: { Accept: "application/json", ...headers } };
+  if (body !== undefined) {
+    init.body = JSON.stringify(body);
+    init.headers = { ...init.headers, "Content-Type": "application/json" };
+  }
+  return read<T>(path, await ask(path, init));
 }
 
 /** Read an `application/problem+json` body, or make do with the status line. */
@@ -177,7 +209,7 @@ async function problem(response: Response): Promise<ApiError> {
   return new ApiError(response.status, body.title ?? `HTTP ${response.status}`, body.detail ?? "");
 }
 
-function query(parameters: Record<string, string | number | readonly string[] | undefined>): string {
+export function query(parameters: Record<string, string | number | readonly string[] | undefined>): string {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
     for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined) search.append(name, String(one));

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { AlertNews } from "./alerts/api";
 import { ApiError, type FleetResponse, type StreamUpdate } from "./api";
 import { valueAt } from "./fleet/fleet";
 import { response, update } from "./fleet/samples";
@@ -22,6 +23,10 @@ class FakeStream extends EventTarget {
 
   send(data: StreamUpdate): void {
     this.dispatchEvent(new MessageEvent("update", { data: JSON.stringify(data) }));
+  }
+
+  tell(news: AlertNews): void {
+    this.dispatchEvent(new MessageEvent("alerts", { data: JSON.stringify(news) }));
   }
 
   fail(state: number): void {
@@ -167,4 +172,20 @@ describe("the live store", () => {
     expect(streams).toHaveLength(2);
     expect(latest().url).toBe("/api/v1/stream?metric=temperature");
   });
+});
+
+test("news of alerts are passed on, from the present connection only", async () => {
+  const { store, streams, latest, settle } = setUp();
+  const heard: number[] = [];
+  const end = store.onAlerts(({ firing }) => heard.push(firing));
+  store.start();
+  latest().open();
+  await settle();
+  latest().tell({ alerts: [], firing: 2, pending: 0 });
+  store.retryNow();
+  streams[0]?.tell({ alerts: [], firing: 3, pending: 0 });
+  latest().tell({ alerts: [], firing: 4, pending: 0 });
+  end();
+  latest().tell({ alerts: [], firing: 5, pending: 0 });
+  expect(heard).toEqual([2, 4]);
 });

@@ -1,6 +1,7 @@
 /** The live fleet: one snapshot, then one stream of deltas, merged at most once a frame. */
 
 import { useSyncExternalStore } from "react";
+import type { AlertNews } from "./alerts/api";
 import { ApiError, api, type FleetResponse, type StreamSelection, type StreamUpdate, streamUrl } from "./api";
 import { type Fleet, fleetFrom, mergeUpdates } from "./fleet/fleet";
 import { type History, remember } from "./fleet/summary";
@@ -50,6 +51,7 @@ export class LiveStore {
   };
   private readonly listeners = new Set<() => void>();
   private readonly updateListeners = new Set<(update: StreamUpdate) => void>();
+  private readonly alertListeners = new Set<(news: AlertNews) => void>();
   private stream: EventSource | null = null;
   private selection: StreamSelection = {};
   private pending: StreamUpdate[] = [];
@@ -72,6 +74,12 @@ export class LiveStore {
   readonly onUpdate = (listener: (update: StreamUpdate) => void): (() => void) => {
     this.updateListeners.add(listener);
     return () => this.updateListeners.delete(listener);
+  };
+
+  /** Hear of alerts that change. */
+  readonly onAlerts = (listener: (news: AlertNews) => void): (() => void) => {
+    this.alertListeners.add(listener);
+    return () => this.alertListeners.delete(listener);
   };
 
   /** Seconds since 1970 by the server's clock. */
@@ -120,6 +128,11 @@ export class LiveStore {
     });
     stream.addEventListener("update", (event) => {
       if (current()) this.receive(JSON.parse((event as MessageEvent<string>).data) as StreamUpdate);
+    });
+    stream.addEventListener("alerts", (event) => {
+      if (!current()) return;
+      const news = JSON.parse((event as MessageEvent<string>).data) as AlertNews;
+      for (const listener of this.alertListeners) listener(news);
     });
     stream.addEventListener("gap", () => {
       if (current()) void this.fetchSnapshot(current);

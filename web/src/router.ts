@@ -52,11 +52,12 @@ export function followLink(event: MouseEvent<HTMLAnchorElement>): void {
 
 export const gpuPath = (gpu: string): string => `/gpu/${encodeURIComponent(gpu)}`;
 
-export type Page = { name: "fleet" | "queue" | "health" | "missing" } | { name: "gpu"; gpu: string };
+export type Page = { name: "fleet" | "alerts" | "queue" | "health" | "missing" } | { name: "gpu"; gpu: string };
 
 /** The page a path names. Health lives at /services: the gateway answers /health itself, for probes. */
 export function pageOf(path: string): Page {
   if (path === "/" || path === "/fleet") return { name: "fleet" };
+  if (path === "/alerts") return { name: "alerts" };
   if (path === "/queue") return { name: "queue" };
   if (path === "/services") return { name: "health" };
   if (path === "/gpu" || path === "/gpu/") return { name: "gpu", gpu: "" };

@@ -69,8 +69,10 @@ function drawSquare(
     context.fillText(quantity(value, unit).text, x + side / 2, y + side / 2 + 0.5, side - 4);
   }
   context.globalAlpha = 1;
-  if (status.level === "critical" && !lost) ring(context, x, y, side, colours);
-  if (status.level === "warning" && side >= 5) corner(context, x, y, side, colours);
+  if (status.alert)
+    ring(context, x, y, side, status.alert.severity === "critical" ? colours.critical : colours.warning, colours.bg);
+  else if (status.level === "critical" && !lost) ring(context, x, y, side, colours.critical, colours.bg);
+  else if (status.level === "warning" && side >= 5) corner(context, x, y, side, colours);
 }
 
 function fill(context: CanvasRenderingContext2D, x: number, y: number, side: number): void {
@@ -101,13 +103,13 @@ function hatch(context: CanvasRenderingContext2D, x: number, y: number, side: nu
 }
 
 /** A ring inside the square, set off from its fill by a line of the page's colour. */
-function ring(context: CanvasRenderingContext2D, x: number, y: number, side: number, colours: Colours): void {
+function ring(context: CanvasRenderingContext2D, x: number, y: number, side: number, colour: string, bg: string): void {
   const width = side < 12 ? 1.5 : 3;
-  for (const [inset, colour, line] of [
-    [width + 0.5, colours.bg, 1.5],
-    [width / 2, colours.critical, width],
+  for (const [inset, stroke, line] of [
+    [width + 0.5, bg, 1.5],
+    [width / 2, colour, width],
   ] as const) {
-    context.strokeStyle = colour;
+    context.strokeStyle = stroke;
     context.lineWidth = line;
     context.strokeRect(x + inset, y + inset, side - 2 * inset, side - 2 * inset);
   }

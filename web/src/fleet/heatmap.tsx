@@ -1,6 +1,7 @@
 /** The heatmap: one square a GPU on one canvas, with a tooltip, a click, and arrow keys. The table below says the same in words. */
 
 import { type KeyboardEvent, type PointerEvent, useEffect, useMemo, useRef, useState } from "react";
+import { summaryOf } from "../alerts/alerts";
 import type { Scale } from "../colour";
 import { ago, plural, say } from "../format";
 import { metricTitle } from "../metrics";
@@ -111,7 +112,13 @@ export function Heatmap({ fleet, statuses, groups, metric, unit, scale }: Heatma
 }
 
 function StatusLine({ status, age }: { status: Status; age: number }) {
-  if (status.level !== "ok") return <StatusMark level={status.level}>{status.reason}</StatusMark>;
+  if (status.level !== "ok")
+    return (
+      <>
+        <StatusMark level={status.level}>{status.reason}</StatusMark>
+        {status.alert && <span className="block text-muted">{summaryOf(status.alert)}</span>}
+      </>
+    );
   return <span className="text-muted">{age < 2 ? "newest sample" : ago(age)}</span>;
 }
 

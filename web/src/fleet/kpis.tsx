@@ -1,8 +1,12 @@
 /** The five numbers. Each leads to what it counts. */
 
 import { memo, type ReactNode } from "react";
-import { exact, quantity, say, time, zoneName } from "../format";
+import { count, firingOver } from "../alerts/alerts";
+import { useAlerts } from "../alerts/store";
+import { exact, plural, quantity, say, time, zoneName } from "../format";
+import { live } from "../live";
 import { followLink, gpuPath } from "../router";
+import { Icon } from "../ui/icons";
 import { Sparkline } from "../ui/sparkline";
 import { type Fleet, gpuLabel } from "./fleet";
 import { type History, summarise } from "./summary";
@@ -67,7 +71,11 @@ export const Kpis = memo(function Kpis({ fleet, history }: { fleet: Fleet; histo
         label="Mean utilisation"
         value={now.utilization}
         unit="%"
-        note="of the GPUs that report"
+        note={
+          Number.isNaN(now.memoryTotal)
+            ? "of the GPUs that report"
+            : `${percent(now.memoryUsed, now.memoryTotal)} of memory used`
+        }
         href="/?sort=utilization"
         spark={history.map((point) => point.utilization)}
       />
@@ -93,21 +101,49 @@ export const Kpis = memo(function Kpis({ fleet, history }: { fleet: Fleet; histo
         href={hottest === null ? "/?metric=temperature" : gpuPath(fleet.gpus[hottest] as string)}
         spark={history.map((point) => point.hottest)}
       />
-      <Kpi
-        testId="kpi-memory"
-        label="Memory used"
-        value={now.memoryUsed}
-        unit="MiB"
-        note={
-          Number.isNaN(now.memoryTotal)
-            ? "size not known"
-            : `${percent(now.memoryUsed, now.memoryTotal)} of ${say(now.memoryTotal, "MiB")}`
-        }
-        href="/?metric=memory_used&sort=-memory_used"
-        spark={history.map((point) => point.memoryUsed)}
-      />
+      <AlertKpi />
     </section>
   );
 });
+
+/** What fires and is not silenced. */
+function AlertKpi() {
+  const { phase, all } = useAlerts();
+  const { firing, silenced, critical, warning, pending } = count(all.values());
+  const loud = firing - silenced;
+  const known = phase === "ok" || all.size > 0;
+  const parts = [
+    critical > 0 && `${critical.toLocaleString("en-GB")} critical`,
+    warning > 0 && plural(warning, "warning"),
+    silenced > 0 && `${silenced.toLocaleString("en-GB")} silenced`,
+  ].filter(Boolean);
+  const level = critical > 0 ? "critical" : warning > 0 ? "warning" : null;
+  const text = known
+    ? parts.join(", ") || (loud > 0 ? "for information" : pending > 0 ? `none, ${pending} pending` : "none")
+    : phase === "loading"
+      ? "…"
+      : "alert service is away";
+  return (
+    <Kpi
+      testId="kpi-alerts"
+      label="Firing alerts"
+      value={known ? loud : Number.NaN}
+      unit=""
+      note={
+        <span className="inline-flex items-center gap-1">
+          {level && (
+            <span className={level === "critical" ? "inline-flex text-critical" : "inline-flex text-warning"}>
+              <Icon name={level} size={12} />
+            </span>
+          )}
+          {text}
+        </span>
+      }
+      href="/alerts"
+      spark={firingOver(all.values(), live.now())}
+      title={known ? `${firing} firing, ${silenced} of them silenced, ${pending} pending` : text}
+    />
+  );
+}
 
 const percent = (part: number, whole: number): string => say((100 * part) / whole, "%");

@@ -57,7 +57,7 @@ function ShapeKeys() {
       <Key text="stale">
         <rect width="12" height="12" rx="2" fill="#21918c" opacity="0.35" />
       </Key>
-      <Key text="critical">
+      <Key text="alert, critical">
         <rect width="12" height="12" rx="2" fill="#21918c" />
         <rect x="1" y="1" width="10" height="10" rx="1" fill="none" stroke="var(--critical)" strokeWidth="2" />
       </Key>

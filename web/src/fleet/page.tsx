@@ -1,6 +1,7 @@
 /** The fleet on one page: five numbers, the heatmap, and the table with what is wrong first. */
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useAlerts } from "../alerts/store";
 import { scaleFor } from "../colour";
 import { time, zoneName } from "../format";
 import { live, useLive } from "../live";
@@ -60,7 +61,8 @@ function Body({ fleet }: { fleet: Fleet }) {
     navigate(window.location.pathname + writeView(window.location.search, part), { replace: true });
   }, []);
 
-  const statuses = useMemo(() => assessAll(fleet), [fleet]);
+  const { loud } = useAlerts();
+  const statuses = useMemo(() => assessAll(fleet, loud), [fleet, loud]);
   const { gpus, hosts, indexes } = fleet;
   const ranks = useMemo(() => naturalRanks({ gpus, hosts, indexes }), [gpus, hosts, indexes]);
   const names = [...fleet.columns.keys()].sort().join(" ");

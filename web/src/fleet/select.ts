@@ -25,7 +25,7 @@ export interface Filter {
 type Test = Filter["matches"];
 
 const LISTS = { host: "hosts", model: "models", index: "indexes", gpu: "gpus" } as const;
-const STATUSES = ["ok", "warning", "critical", "unknown", "hot", "throttled", "error", "stale", "lost"];
+const STATUSES = ["ok", "warning", "critical", "unknown", "alert", "hot", "throttled", "error", "stale", "lost"];
 
 const COMPARE: Readonly<Record<string, (value: number, limit: number) => boolean>> = {
   ">": (value, limit) => value > limit,
@@ -50,7 +50,10 @@ export function parseFilter(text: string, metrics: Iterable<string>): Filter {
     } else if (field?.[1] === "status") {
       const wanted = field[2] ?? "";
       if (!STATUSES.includes(wanted)) return nothing(`A status is one of ${STATUSES.join(", ")}.`);
-      tests.push((_fleet, _row, status) => status.level === wanted || status.condition === wanted);
+      tests.push(
+        (_fleet, _row, status) =>
+          status.level === wanted || status.condition === wanted || (wanted === "alert" && status.alert !== undefined),
+      );
     } else if (field) {
       const list = LISTS[field[1] as keyof typeof LISTS];
       const wanted = field[2] ?? "";

@@ -1,5 +1,7 @@
 /** What is wrong with a GPU, worst first. */
 
+import type { Loud } from "../alerts/alerts";
+import type { Alert } from "../alerts/api";
 import { ago, say } from "../format";
 import { type Fleet, valueAt } from "./fleet";
 
@@ -17,13 +19,15 @@ const THROTTLE_TROUBLE = 0x8 | 0x20 | 0x40 | 0x80;
 const XID_HARDWARE: ReadonlySet<number> = new Set([48, 64, 74, 79, 95]);
 
 export type Level = "ok" | "warning" | "critical" | "unknown";
-export type Condition = "ok" | "hot" | "throttled" | "error" | "stale" | "lost" | "unknown";
+export type Condition = "ok" | "alert" | "hot" | "throttled" | "error" | "stale" | "lost" | "unknown";
 
 export interface Status {
   level: Level;
   condition: Condition;
   /** For people; empty when all is well. */
   reason: string;
+  /** The worst alert that fires for it, or for its host, and that nobody has silenced. */
+  alert?: Alert;
 }
 
 const OK: Status = { level: "ok", condition: "ok", reason: "" };
@@ -32,7 +36,22 @@ const UNKNOWN: Status = { level: "unknown", condition: "unknown", reason: "No sa
 /** Order of the levels in a list of what is wrong. */
 export const RANK: Readonly<Record<Level, number>> = { critical: 0, warning: 1, unknown: 2, ok: 3 };
 
-export function assess(fleet: Fleet, row: number): Status {
+/** What is wrong with a GPU by its values and by the alerts. */
+export function assess(fleet: Fleet, row: number, loud?: Loud): Status {
+  const status = assessValues(fleet, row);
+  const alert = loud?.gpus.get(fleet.gpus[row] ?? "") ?? loud?.hosts.get(fleet.hosts[row] ?? "");
+  if (alert?.severity !== "critical" && alert?.severity !== "warning") return status;
+  // An alert says more than a value, unless the value is worse.
+  if (RANK[status.level] < RANK[alert.severity] || status.condition === "lost") return { ...status, alert };
+  return {
+    level: alert.severity,
+    condition: status.condition === "stale" ? "stale" : "alert",
+    reason: alert.rule,
+    alert,
+  };
+}
+
+function assessValues(fleet: Fleet, row: number): Status {
   const age = fleet.clock - (fleet.times[row] ?? Number.NaN);
   if (Number.isNaN(age)) return UNKNOWN;
   if (age >= LOST_S) return { level: "critical", condition: "lost", reason: `Lost: last sample ${ago(age)}` };
@@ -62,4 +81,5 @@ export function assess(fleet: Fleet, row: number): Status {
   return OK;
 }
 
-export const assessAll = (fleet: Fleet): readonly Status[] => fleet.gpus.map((_, row) => assess(fleet, row));
+export const assessAll = (fleet: Fleet, loud?: Loud): readonly Status[] =>
+  fleet.gpus.map((_, row) => assess(fleet, row, loud));

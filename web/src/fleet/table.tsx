@@ -1,6 +1,7 @@
 /** The same GPUs as a table, only the rows on the screen as elements; what is wrong first unless sorted otherwise. */
 
 import { type MutableRefObject, memo, useMemo, useRef } from "react";
+import { summaryOf } from "../alerts/alerts";
 import { ago, exact, quantity, say } from "../format";
 import { metricTitle, unitOf, useCatalogue } from "../metrics";
 import { followLink, gpuPath } from "../router";
@@ -191,7 +192,7 @@ function GpuName({ fleet, row }: { fleet: Fleet; row: number }) {
 
 function StatusCell({ status }: { status: Status }) {
   return (
-    <span title={status.reason || "All is well"}>
+    <span title={status.alert ? summaryOf(status.alert) : status.reason || "All is well"}>
       <span className="sm:hidden">
         <StatusMark level={status.level} />
       </span>

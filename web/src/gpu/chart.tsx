@@ -7,6 +7,7 @@ import { useWidth } from "../ui/hooks";
 import { type Colours, useColours } from "../ui/theme";
 import { useZone } from "../ui/zone";
 import { type ChartSpec, type Line, referenceValue } from "./charts";
+import type { Mark } from "./marks";
 import { DASHES, lineColour, plotOptions } from "./plot";
 import type { Span } from "./range";
 import { drawable, type Series, statistics } from "./series";
@@ -17,9 +18,13 @@ interface ChartProps {
   span: Span;
   height: number;
   onZoom: (span: Span) => void;
+  /** When alerts fired. */
+  marks?: readonly Mark[];
 }
 
-export function Chart({ spec, series, span, height, onZoom }: ChartProps) {
+const NO_MARKS: readonly Mark[] = [];
+
+export function Chart({ spec, series, span, height, onZoom, marks = NO_MARKS }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const width = useWidth(box);
@@ -41,13 +46,16 @@ export function Chart({ spec, series, span, height, onZoom }: ChartProps) {
     spec.reference && across !== null
       ? {
           value: across,
-          label: `${spec.reference.label} ${say(across, spec.unit)}`,
+          label:
+            typeof spec.reference.metric === "number"
+              ? spec.reference.label
+              : `${spec.reference.label} ${say(across, spec.unit)}`,
           critical: spec.reference.critical,
         }
       : null;
 
-  const now = useRef({ span, reference, data, onZoom });
-  now.current = { span, reference, data, onZoom };
+  const now = useRef({ span, reference, data, onZoom, marks });
+  now.current = { span, reference, data, onZoom, marks };
 
   const { unit, min, max } = spec;
   const lines = spec.lines.length;
@@ -64,6 +72,7 @@ export function Chart({ spec, series, span, height, onZoom }: ChartProps) {
       zone,
       span: () => now.current.span,
       reference: () => now.current.reference,
+      marks: () => now.current.marks,
       onCursor: setCursor,
       onZoom: (chosen) => now.current.onZoom(chosen),
     });
@@ -75,14 +84,17 @@ export function Chart({ spec, series, span, height, onZoom }: ChartProps) {
     };
   }, [width, height, unit, lines, min, max, colours, zone]);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the span is read by the chart's scale
+  // biome-ignore lint/correctness/useExhaustiveDependencies: span, marks and the line across are read as it draws
   useEffect(() => {
     plot.current?.setData(data as uPlot.AlignedData);
-  }, [data, span.from, span.to]);
+  }, [data, span.from, span.to, marks, across]);
 
   const instant = cursor === null ? undefined : data[0][cursor];
   return (
-    <figure className="min-w-0 border-b border-line px-4 pt-4 pb-2 sm:px-6" aria-label={spec.title}>
+    <figure
+      className="min-w-0 border-b border-line px-4 pt-4 pb-2 sm:px-6"
+      aria-label={marks.length > 0 ? `${spec.title}; ${marks.map(({ label }) => label).join(", ")}` : spec.title}
+    >
       <figcaption className="flex min-h-14 flex-wrap items-start gap-x-6 gap-y-1">
         <h2 className="w-full text-small text-muted">
           {spec.title}

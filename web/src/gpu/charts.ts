@@ -15,8 +15,8 @@ export interface ChartSpec {
   title: string;
   unit: string;
   lines: readonly Line[];
-  /** A metric whose value is a line across: the slowdown point, the cap. */
-  reference?: Line & { critical: boolean };
+  /** A line across: at the value of a metric, such as the slowdown point or the cap, or at a number. */
+  reference?: { metric: string | number; label: string; critical: boolean };
   /** Ends of the value axis, where they are known beforehand. */
   min?: number;
   max?: number;
@@ -67,9 +67,7 @@ const SAID_ELSEWHERE = new Set(["slowdown_temperature", "power_limit", "memory_t
 /** The metrics with those of the main charts first, for when there are too many to ask for. */
 export function mostWanted(metrics: readonly string[]): string[] {
   const first = new Set([
-    ...MAIN.flatMap((chart) =>
-      [...chart.lines, ...(chart.reference ? [chart.reference] : [])].map((line) => line.metric),
-    ),
+    ...MAIN.flatMap((chart) => [...chart.lines.map((line) => line.metric), String(chart.reference?.metric ?? "")]),
     "memory_used",
     "memory_total",
     "memory_free",
@@ -111,7 +109,8 @@ export function withMemoryShare(series: Series): Series {
   };
 }
 
-/** The last known value of a metric that is drawn as a line across. */
-export function referenceValue(series: Series, metric: string): number | null {
+/** The last known value of a metric that is drawn as a line across; a number is its own. */
+export function referenceValue(series: Series, metric: string | number): number | null {
+  if (typeof metric === "number") return metric;
   return series.mean[metric]?.findLast((value) => value !== null) ?? null;
 }

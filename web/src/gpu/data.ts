@@ -99,16 +99,24 @@ async function load(id: string, range: RangeChoice, signal: AbortSignal): Promis
     const none: Series = { step: 0, times: [], mean: {}, low: {}, high: {}, weight: 0 };
     return { gpu, series: none, span: { from: now - 60, to: now }, lastSeen: now, completeness: COMPLETE };
   }
+  const metrics = mostWanted(gpu.metrics).slice(0, SERIES_METRICS_MAX);
+  const { series, completeness } = await loadSeries(gpu.gpu, metrics, span, lastSeen, signal);
+  return { gpu, series, span, lastSeen, completeness };
+}
+
+/** Some metrics of a GPU over a span. */
+export async function loadSeries(
+  gpu: string,
+  metric: readonly string[],
+  span: Span,
+  lastSeen: number,
+  signal: AbortSignal,
+): Promise<{ series: Series; completeness: Completeness }> {
   // The end is exclusive: a moment more brings the newest sample in.
-  const question = {
-    gpu: gpu.gpu,
-    metric: mostWanted(gpu.metrics).slice(0, SERIES_METRICS_MAX),
-    start: span.from,
-    end: span.to + 0.001,
-  };
+  const question = { gpu, metric, start: span.from, end: span.to + 0.001 };
   const [mean, low, high] = await Promise.all(
     (["avg", "min", "max"] as const).map((agg) => api.series({ ...question, agg }, signal)),
   );
   if (!mean || !low || !high) throw new Error("unreachable: three were asked for");
-  return { gpu, series: seriesFrom(mean, low, high, lastSeen), span, lastSeen, completeness: mean.completeness };
+  return { series: seriesFrom(mean, low, high, lastSeen), completeness: mean.completeness };
 }

@@ -1,5 +1,6 @@
 /** Which GPU it is, in one line, and its neighbours on the host. */
 
+import { useAlerts } from "../alerts/store";
 import type { Gpu } from "../api";
 import { css, inkOn, scaleFor } from "../colour";
 import { type Fleet, gpuLabel, valueAt } from "../fleet/fleet";
@@ -14,13 +15,15 @@ const SAID = new Set(["uuid", "host", "index", "model", "gpu"]);
 
 export function Identity({ gpu, fleet }: { gpu: Gpu; fleet: Fleet | null }) {
   const row = fleet?.rows.get(gpu.gpu);
-  const status = fleet && row !== undefined ? assess(fleet, row) : null;
+  const { loud } = useAlerts();
+  const status = fleet && row !== undefined ? assess(fleet, row, loud) : null;
   const name = gpu.host && gpu.index ? `${gpu.host} / ${gpu.index}` : gpu.gpu;
   const labels = Object.entries(gpu.labels).filter(([label, value]) => value && !SAID.has(label));
   return (
     <div className="flex min-w-0 flex-1 basis-96 flex-wrap items-baseline gap-x-5 gap-y-1">
       <h1 className="text-large font-semibold break-all">{name}</h1>
-      {status && <StatusMark level={status.level}>{status.reason || "ok"}</StatusMark>}
+      {/* What an alert says stands above, in a line of its own. */}
+      {status && !status.alert && <StatusMark level={status.level}>{status.reason || "ok"}</StatusMark>}
       {gpu.model && <span>{gpu.model}</span>}
       <span className="inline-flex min-w-0 items-center gap-1 text-muted">
         <span className="break-all">{gpu.gpu}</span>

@@ -13,6 +13,7 @@ import { useNow } from "../ui/hooks";
 import { useKeys } from "../ui/keys";
 import { Empty, ErrorNote, Note, PartialNote, Skeleton } from "../ui/states";
 import { chooseZone, useZone } from "../ui/zone";
+import { AlertNotes, useMarks } from "./alerts";
 import { Chart } from "./chart";
 import { chartsFor, withMemoryShare } from "./charts";
 import { type GpuData, useGpuData } from "./data";
@@ -85,6 +86,7 @@ function OneGpu({ id }: { id: string }) {
       {data ? (
         <div aria-busy={loading}>
           <PartialNote completeness={data.completeness} />
+          <AlertNotes gpu={data.gpu.gpu} host={data.gpu.host} />
           <OldNote lastSeen={data.lastSeen} zoomed={range.zoom !== null} />
           <div className="flex flex-wrap items-center justify-between gap-4 px-4 pt-4 pb-2 sm:px-6">
             <Identity gpu={data.gpu} fleet={fleet} />
@@ -107,6 +109,7 @@ function Charts({ data }: { data: GpuData }) {
   const range = readRange(search);
   const asTable = new URLSearchParams(search).get("view") === "table";
   const series = useMemo(() => withMemoryShare(data.series), [data.series]);
+  const marks = useMarks(data);
   const { main, other } = useMemo(() => chartsFor(series, catalogue), [series, catalogue]);
 
   const setZoom = (zoom: Span | null): void => {
@@ -148,12 +151,28 @@ function Charts({ data }: { data: GpuData }) {
         <div data-testid="gpu-charts">
           <div className="grid divide-line lg:grid-cols-2 lg:divide-x">
             {main.map((spec) => (
-              <Chart key={spec.title} spec={spec} series={series} span={span} height={190} onZoom={setZoom} />
+              <Chart
+                key={spec.title}
+                spec={spec}
+                series={series}
+                span={span}
+                height={190}
+                onZoom={setZoom}
+                marks={marks}
+              />
             ))}
           </div>
           <div className="grid divide-line sm:grid-cols-2 sm:divide-x xl:grid-cols-4">
             {other.map((spec) => (
-              <Chart key={spec.title} spec={spec} series={series} span={span} height={110} onZoom={setZoom} />
+              <Chart
+                key={spec.title}
+                spec={spec}
+                series={series}
+                span={span}
+                height={110}
+                onZoom={setZoom}
+                marks={marks}
+              />
             ))}
           </div>
         </div>

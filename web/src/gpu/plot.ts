@@ -3,6 +3,7 @@
 import uPlot from "uplot";
 import { ticks, time, type Zone } from "../format";
 import type { Colours } from "../ui/theme";
+import { drawMarks, type Mark } from "./marks";
 import type { Span } from "./range";
 
 export interface PlotOptions {
@@ -17,6 +18,7 @@ export interface PlotOptions {
   /** Read at each drawing, so that they may change without a new chart. */
   span: () => Span;
   reference: () => { value: number; label: string; critical: boolean } | null;
+  marks: () => readonly Mark[];
   onCursor: (index: number | null) => void;
   onZoom: (span: Span) => void;
 }
@@ -76,6 +78,7 @@ export function plotOptions(options: PlotOptions): uPlot.Options {
       })),
     ],
     hooks: {
+      drawClear: [(plot) => drawMarks(plot, options.marks(), colours)],
       draw: [(plot) => drawReference(plot, options)],
       setCursor: [(plot) => options.onCursor(plot.cursor.idx ?? null)],
       setSelect: [

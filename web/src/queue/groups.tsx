@@ -1,13 +1,26 @@
 /** Subscription groups: what waits for them, how fast they take it, and who their members are. */
 
-import type { GroupStats, MemberStats } from "../api";
+import { useState } from "react";
+import type { GroupStats, MemberStats, TopicStats } from "../api";
 import { exact, plural, say, seconds, span } from "../format";
+import { followLink } from "../router";
 import { Sparkline } from "../ui/sparkline";
 import { StatusMark } from "../ui/status";
 import { Table, type TableColumn } from "../ui/table";
 import type { Past } from "./past";
+import { SeekDialog } from "./seek";
+import { queuePath } from "./view";
 
-export function Groups({ groups, past, now }: { groups: readonly GroupStats[]; past: Past; now: number }) {
+interface GroupsProps {
+  groups: readonly GroupStats[];
+  topics: readonly TopicStats[];
+  past: Past;
+  now: number;
+}
+
+export function Groups({ groups, topics, past, now }: GroupsProps) {
+  const [moving, setMoving] = useState("");
+  const group = groups.find((each) => each.group === moving);
   const columns: TableColumn<GroupStats>[] = [
     {
       title: "Group",
@@ -46,19 +59,36 @@ export function Groups({ groups, past, now }: { groups: readonly GroupStats[]; p
       title: "Dead letters",
       numeric: true,
       cell: ({ dead_lettered }) =>
-        dead_lettered > 0 ? <StatusMark level="warning">{say(dead_lettered, "")}</StatusMark> : "0",
+        dead_lettered > 0 ? (
+          <a href={queuePath({ tab: "letters" })} onClick={followLink} className="hover:underline">
+            <StatusMark level="warning">{say(dead_lettered, "")}</StatusMark>
+          </a>
+        ) : (
+          "0"
+        ),
     },
     { title: "Members", cell: ({ members }) => <Members members={members} now={now} /> },
+    {
+      title: "",
+      cell: ({ group }) => (
+        <button type="button" className="button -my-1.5" aria-label={`Move ${group}…`} onClick={() => setMoving(group)}>
+          Move…
+        </button>
+      ),
+    },
   ];
   return (
-    <Table
-      title="Groups"
-      testId="queue-groups"
-      columns={columns}
-      rows={groups}
-      keyOf={({ group }) => group}
-      none="Nobody subscribes yet."
-    />
+    <>
+      {group && <SeekDialog group={group} topics={topics} close={() => setMoving("")} />}
+      <Table
+        title="Groups"
+        testId="queue-groups"
+        columns={columns}
+        rows={groups}
+        keyOf={({ group }) => group}
+        none="Nobody subscribes yet."
+      />
+    </>
   );
 }
 

@@ -1,15 +1,21 @@
 /** The queue: what comes in, what waits, who takes it, and how long a promise takes to keep. */
 
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { api, type LogStats, type QueueStats } from "../api";
 import { say, seconds, span } from "../format";
 import { useLive } from "../live";
+import { useSearch } from "../router";
 import { Figure } from "../ui/figure";
 import { useNow, usePoll } from "../ui/hooks";
 import { Empty, ErrorNote, Skeleton } from "../ui/states";
+import { type Tab, Tabs } from "../ui/tabs";
+import { Changes } from "./changes";
 import { Groups } from "./groups";
+import { DeadLetters } from "./letters";
+import { isDeadLetterTopic, Messages } from "./messages";
 import { type Past, recall } from "./past";
 import { Topics } from "./topics";
+import { queuePath, readView, type View } from "./view";
 
 const POLL_MS = 1500;
 
@@ -17,13 +23,52 @@ export function QueuePage() {
   const paused = useLive().phase === "paused";
   const { data, error, retry } = usePoll(api.queueStats, POLL_MS, paused);
   const past = usePast(data);
+  const search = useSearch();
+  const view = useMemo(() => readView(search), [search]);
   return (
     <>
       <h1 className="sr-only">Queue</h1>
       {error && <ErrorNote error={error} retry={retry} keeping={data !== null} />}
-      {data ? <Content stats={data} past={past} /> : !error && <Loading />}
+      {data ? (
+        <>
+          <Tabs label="Queue" tabs={tabsOf(data)} current={view.tab} />
+          <Content stats={data} past={past} view={view} search={search} />
+        </>
+      ) : (
+        !error && <Loading />
+      )}
     </>
   );
+}
+
+function tabsOf(stats: QueueStats): Tab[] {
+  const letters = sum(stats.topics.filter(({ topic }) => isDeadLetterTopic(topic)).map(({ messages }) => messages));
+  return [
+    { name: "overview", title: "Overview", href: queuePath({}) },
+    { name: "messages", title: "Messages", href: queuePath({ tab: "messages" }) },
+    { name: "letters", title: "Dead letters", href: queuePath({ tab: "letters" }), count: letters },
+    { name: "changes", title: "Changes", href: queuePath({ tab: "changes" }) },
+  ];
+}
+
+interface ContentProps {
+  stats: QueueStats;
+  past: Past;
+  view: View;
+  search: string;
+}
+
+function Content({ stats, past, view, search }: ContentProps) {
+  switch (view.tab) {
+    case "overview":
+      return <Overview stats={stats} past={past} />;
+    case "messages":
+      return <Messages topics={stats.topics} view={view} search={search} />;
+    case "letters":
+      return <DeadLetters topics={stats.topics} view={view} search={search} />;
+    case "changes":
+      return <Changes />;
+  }
 }
 
 function usePast(stats: QueueStats | null): Past {
@@ -37,7 +82,7 @@ function usePast(stats: QueueStats | null): Past {
   return past;
 }
 
-function Content({ stats, past }: { stats: QueueStats; past: Past }) {
+function Overview({ stats, past }: { stats: QueueStats; past: Past }) {
   const now = useNow();
   const publishing = sum(stats.topics.map((topic) => topic.publish_rate));
   const waiting = sum(stats.groups.map((group) => group.lag_messages));
@@ -77,7 +122,7 @@ function Content({ stats, past }: { stats: QueueStats; past: Past }) {
       ) : (
         <>
           <Topics topics={stats.topics} past={past} />
-          <Groups groups={stats.groups} past={past} now={now} />
+          <Groups groups={stats.groups} topics={stats.topics} past={past} now={now} />
           {stats.log && <Log log={stats.log} />}
         </>
       )}

@@ -2,13 +2,16 @@
 
 import type { TopicStats } from "../api";
 import { exact, say } from "../format";
+import { followLink } from "../router";
 import { Sparkline } from "../ui/sparkline";
 import { Table, type TableColumn } from "../ui/table";
+import { isDeadLetterTopic } from "./messages";
 import type { Past } from "./past";
+import { queuePath } from "./view";
 
 export function Topics({ topics, past }: { topics: readonly TopicStats[]; past: Past }) {
   const columns: TableColumn<TopicStats>[] = [
-    { title: "Topic", cell: ({ topic }) => topic },
+    { title: "Topic", cell: ({ topic }) => <TopicLink topic={topic} /> },
     {
       title: "Publish rate",
       numeric: true,
@@ -42,5 +45,15 @@ export function Topics({ topics, past }: { topics: readonly TopicStats[]; past: 
       keyOf={({ topic }) => topic}
       none="No topics."
     />
+  );
+}
+
+/** To its messages. */
+function TopicLink({ topic }: { topic: string }) {
+  const tab = isDeadLetterTopic(topic) ? "letters" : "messages";
+  return (
+    <a href={queuePath({ tab, topic })} onClick={followLink} className="link">
+      {topic}
+    </a>
   );
 }

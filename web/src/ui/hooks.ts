@@ -34,16 +34,33 @@ export interface Polled<T> {
   retry: () => void;
 }
 
+interface Answer<T> {
+  question: string;
+  data: T | null;
+  error: ApiError | null;
+}
+
 const BACKOFF_MAX_MS = 15_000;
 
-/** Ask again and again: `every` milliseconds after each answer, slower after errors, not while paused or hidden. */
-export function usePoll<T>(ask: (signal: AbortSignal) => Promise<T>, every: number, paused = false): Polled<T> {
-  const [result, setResult] = useState<{ data: T | null; error: ApiError | null }>({ data: null, error: null });
+/** As `every` of `usePoll`: once, but for retries. */
+export const ONCE = 2 ** 31 - 1;
+
+/**
+ * Ask again and again: `every` milliseconds after each answer, slower after errors, not while paused or hidden.
+ * Another `question` is asked at once, and the answer to the one before is forgotten.
+ */
+export function usePoll<T>(
+  ask: (signal: AbortSignal) => Promise<T>,
+  every: number,
+  paused = false,
+  question = "",
+): Polled<T> {
+  const [result, setResult] = useState<Answer<T>>({ question, data: null, error: null });
   const [attempt, setAttempt] = useState(0);
   const asking = useRef(ask);
   asking.current = ask;
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: `attempt` starts it anew
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `attempt` and `question` start it anew
   useEffect(() => {
     if (paused) return;
     const abort = new AbortController();
@@ -54,23 +71,25 @@ export function usePoll<T>(ask: (signal: AbortSignal) => Promise<T>, every: numb
         try {
           const data = await asking.current(abort.signal);
           failures = 0;
-          setResult({ data, error: null });
+          setResult({ question, data, error: null });
         } catch (problem) {
           if (abort.signal.aborted) return;
           failures += 1;
           const error =
             problem instanceof ApiError ? problem : new ApiError(0, "Something went wrong", String(problem));
-          setResult((last) => ({ data: last.data, error }));
+          setResult((last) => ({ question, data: last.question === question ? last.data : null, error }));
         }
       }
-      if (!abort.signal.aborted) timer = setTimeout(run, Math.min(BACKOFF_MAX_MS, every * 2 ** Math.min(failures, 10)));
+      const wait = failures ? Math.min(BACKOFF_MAX_MS, every * 2 ** Math.min(failures, 10)) : every;
+      if (!abort.signal.aborted) timer = setTimeout(run, wait);
     };
     void run();
     return () => {
       abort.abort();
       clearTimeout(timer);
     };
-  }, [every, paused, attempt]);
+  }, [every, paused, attempt, question]);
 
-  return { ...result, retry: useCallback(() => setAttempt((last) => last + 1), []) };
+  const { data, error } = result.question === question ? result : { data: null, error: null };
+  return { data, error, retry: useCallback(() => setAttempt((last) => last + 1), []) };
 }

@@ -1,6 +1,8 @@
 /** Search for a GPU, host or model from anywhere: `/`, type, choose. */
 
 import { type KeyboardEvent, type RefObject, useId, useMemo, useState } from "react";
+import type { Loud } from "../alerts/alerts";
+import { useAlerts } from "../alerts/store";
 import { type Fleet, gpuLabel } from "../fleet/fleet";
 import { parseFilter } from "../fleet/select";
 import { assess } from "../fleet/status";
@@ -11,23 +13,24 @@ import { StatusMark } from "./status";
 
 const MATCHES_MAX = 8;
 
-function matchingRows(fleet: Fleet | null, text: string): number[] {
+function matchingRows(fleet: Fleet | null, text: string, loud: Loud): number[] {
   if (!fleet || !text.trim()) return [];
   const filter = parseFilter(text, fleet.columns.keys());
   const rows: number[] = [];
   for (let row = 0; row < fleet.gpus.length && rows.length < MATCHES_MAX; row++) {
-    if (filter.matches(fleet, row, assess(fleet, row))) rows.push(row);
+    if (filter.matches(fleet, row, assess(fleet, row, loud))) rows.push(row);
   }
   return rows;
 }
 
 export function Search({ input }: { input: RefObject<HTMLInputElement | null> }) {
   const { fleet } = useLive();
+  const { loud } = useAlerts();
   const [text, setText] = useState("");
   const [open, setOpen] = useState(false);
   const [chosen, setChosen] = useState(0);
   const list = useId();
-  const rows = useMemo(() => (open ? matchingRows(fleet, text) : []), [open, fleet, text]);
+  const rows = useMemo(() => (open ? matchingRows(fleet, text, loud) : []), [open, fleet, text, loud]);
   const shown = open && text.trim() !== "";
   const last = rows.length;
 
@@ -99,7 +102,7 @@ export function Search({ input }: { input: RefObject<HTMLInputElement | null> })
           {fleet &&
             rows.map((row, at) => (
               <button type="button" key={fleet.gpus[row]} {...option(at)}>
-                <StatusMark level={assess(fleet, row).level} />
+                <StatusMark level={assess(fleet, row, loud).level} />
                 <span className="max-w-[75%] shrink-0 truncate">{gpuLabel(fleet, row)}</span>
                 <span className="ml-auto truncate text-muted">{fleet.gpus[row]}</span>
               </button>

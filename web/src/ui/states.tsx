@@ -2,6 +2,7 @@
 
 import type { ReactNode } from "react";
 import type { ApiError, Completeness } from "../api";
+import { includes, type Role, useSession } from "../session";
 import { CopyButton } from "./copy";
 import { Icon } from "./icons";
 
@@ -43,6 +44,32 @@ export function PartialNote({ completeness }: { completeness: Completeness | und
       <strong className="font-semibold">Not everything is here.</strong>{" "}
       {completeness.warnings.join(" · ") || "A part of the system did not answer."}
     </Note>
+  );
+}
+
+/** Why something cannot be changed here, and how it could be. */
+export function RoleNote({ needs, what }: { needs: Role; what: string }) {
+  const session = useSession();
+  if (session.phase === "unknown" || includes(session.role, needs)) return null;
+  return (
+    <p className="flex items-start gap-2 text-muted" data-testid="role-note">
+      <span className="flex h-5 items-center">
+        <Icon name="info" size={14} />
+      </span>
+      <span>
+        {session.tokens ? (
+          <>
+            {what} needs a token with the role <strong className="font-semibold text-text">{needs}</strong>; this one
+            {session.name && ` (${session.name})`} has the role {session.role}.
+          </>
+        ) : (
+          <>
+            {what} is not allowed here: this gateway only shows things. Start it with{" "}
+            <code className="text-text">--admin</code> to change them.
+          </>
+        )}
+      </span>
+    </p>
   );
 }
 

@@ -26,7 +26,7 @@ export function Table<T>({ title, testId, columns, rows, keyOf, none }: TablePro
       {rows.length === 0 ? (
         <p className="px-4 pb-3 text-muted sm:px-6">{none}</p>
       ) : (
-        <Scrollable label={`${title}, table`} className="overflow-x-auto">
+        <Scrollable label={`${title}, table`} className="relative overflow-x-auto">
           <table className="w-full">
             <thead className="text-small whitespace-nowrap text-muted">
               <tr>
@@ -36,7 +36,7 @@ export function Table<T>({ title, testId, columns, rows, keyOf, none }: TablePro
                     scope="col"
                     className={`px-3 py-1.5 first:pl-4 last:pr-4 sm:first:pl-6 sm:last:pr-6 ${column.numeric ? "text-right" : ""}`}
                   >
-                    {column.title}
+                    {column.title || <span className="sr-only">What can be done</span>}
                   </th>
                 ))}
               </tr>

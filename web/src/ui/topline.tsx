@@ -5,6 +5,7 @@ import { plural } from "../format";
 import { RangeChoice } from "../gpu/range-choice";
 import { useLive } from "../live";
 import type { Page } from "../router";
+import { signOut, useSession } from "../session";
 import { Icon } from "./icons";
 import { LiveState } from "./livestate";
 import { Search } from "./search";
@@ -21,6 +22,7 @@ export function TopLine({
 }) {
   const { fleet } = useLive();
   const theme = useTheme();
+  const session = useSession();
   const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
   const hosts = useMemo(() => new Set(fleet?.hosts.filter(Boolean)).size, [fleet?.hosts]);
   return (
@@ -42,6 +44,16 @@ export function TopLine({
           </div>
         )}
         <LiveState />
+        {session.name && (
+          <button
+            type="button"
+            className="hidden h-8 rounded-md px-2 text-muted hover:bg-raised hover:text-text md:block"
+            title={`Signed in as ${session.name} (${session.role}). Press to sign out`}
+            onClick={() => void signOut()}
+          >
+            {session.name}
+          </button>
+        )}
         <button
           type="button"
           className="rounded-md p-2 text-muted hover:bg-raised hover:text-text"
