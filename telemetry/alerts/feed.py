@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from telemetry.live import LiveUpdate, decode_live_update
 from telemetry.queue.client import (
+    Credentials,
     Event,
     MissedMessages,
     Place,
@@ -23,7 +24,7 @@ from telemetry.queue.client import (
     RefusedError,
     Subscriber,
 )
-from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
+from telemetry.runtime.channel import open_channel
 from telemetry.topics import LIVE, LIVE_TOPIC
 
 log = logging.getLogger(__name__)
@@ -42,14 +43,21 @@ MESSAGES_MAX: Final = 1_000
 class Feed:
     """Receives live updates and keeps them until somebody takes them. It comes back by itself when the queue does."""
 
-    def __init__(self, queue: str, clock: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+    def __init__(
+        self,
+        queue: str,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+        credentials: Credentials | None = None,
+    ) -> None:
         """Describe it.
 
         Args:
             queue: ``host:port`` of the queue's gRPC.
             clock: microseconds since 1970.
+            credentials: for a queue with TLS or tokens.
         """
         self._queue = queue
+        self._credentials = credentials
         self._clock = clock
         self._position = Place.EARLIEST
         self._waiting: deque[tuple[int, bytes]] = deque()
@@ -66,7 +74,7 @@ class Feed:
 
     async def run(self) -> None:
         """Receive until cancelled."""
-        self._probe = grpc.aio.insecure_channel(self._queue, options=CHANNEL_OPTIONS)
+        self._probe = open_channel(self._queue, self._credentials)
         try:
             await self._receive_all()
         finally:
@@ -77,7 +85,9 @@ class Feed:
             try:
                 await self._make_topic()
                 # What is still there says who the GPUs are, and a little of their past.
-                async with Subscriber(self._queue, topics=[LIVE_TOPIC], position=self._position) as subscriber:
+                async with Subscriber(
+                    self._queue, topics=[LIVE_TOPIC], position=self._position, credentials=self._credentials
+                ) as subscriber:
                     await subscriber.wait_started()
                     self._refusal, self._position = "", Place.LATEST
                     async for event in subscriber:
@@ -95,7 +105,7 @@ class Feed:
 
     async def _make_topic(self) -> None:
         # In case no collector has made it yet: made by subscribing, it would be on disk.
-        async with QueueAdmin(self._queue) as admin:
+        async with QueueAdmin(self._queue, credentials=self._credentials) as admin:
             try:
                 await admin.create_topic(LIVE)
             except RefusedError as error:

@@ -13,7 +13,7 @@ from telemetry.alerts.evaluate import Evaluator
 from telemetry.alerts.rule_files import load_rules
 from telemetry.alerts.server import AlertsServer, AlertsSettings
 from telemetry.runtime.datadir import DataDirectoryLock
-from telemetry.runtime.listen import require_loopback
+from telemetry.runtime.security import SecurityFlags
 
 PACK: Final = Path(__file__).parent / "pack" / "gpu.rules.yaml"
 """The rules in force when nobody names others."""
@@ -26,12 +26,12 @@ class ProcessSettings:
     Attributes:
         data_dir: where the state is kept.
         rules: rule files; none means the pack.
-        insecure: whether other machines may connect.
+        security: what guards the ports.
     """
 
     data_dir: Path
     rules: Sequence[Path]
-    insecure: bool
+    security: SecurityFlags
 
 
 async def run_alerts(server: AlertsSettings, process: ProcessSettings, stop: asyncio.Event) -> None:
@@ -40,10 +40,10 @@ async def run_alerts(server: AlertsSettings, process: ProcessSettings, stop: asy
     Raises:
         StartupError: if it cannot start.
     """
-    require_loopback(server.host, process.insecure)
+    security = process.security.load(server.host)
     files = process.rules or (PACK,)
     with DataDirectoryLock(process.data_dir):
-        alerts = AlertsServer(server, process.data_dir, lambda: Evaluator(load_rules(files)))
+        alerts = AlertsServer(server, process.data_dir, lambda: Evaluator(load_rules(files)), security)
         reloads: set[asyncio.Task[None]] = set()
 
         def reload() -> None:

@@ -26,14 +26,20 @@ from telemetry.alerts.rules import RuleError
 from telemetry.alerts.runner import Runner
 from telemetry.alerts.service import AlertService
 from telemetry.alerts.stats import Facts
+from telemetry.runtime.credentials import Credentials
 from telemetry.runtime.errors import DataDirectoryError, StartupError
 from telemetry.runtime.grpc_server import GrpcServer
 from telemetry.runtime.http import HttpServer
+from telemetry.runtime.security import OPEN, Security
+from telemetry.runtime.tokens import Role
 from telemetry.v1 import alerts_pb2, alerts_pb2_grpc
 
 log = logging.getLogger(__name__)
 
 DATABASE_FILE: Final = "alerts.sqlite"
+
+_CHANGES: Final = ("/telemetry.v1.AlertService/CreateSilence", "/telemetry.v1.AlertService/ExpireSilence")
+"""Methods that need the role to operate, where there are tokens."""
 
 DRAIN_S_MAX: Final = 5.0
 """How long the last notifications may take."""
@@ -50,6 +56,7 @@ class AlertsSettings:
         host: the address to listen on.
         grpc_port: port of the AlertService; 0 means any free one.
         http_port: port of health, statistics and metrics; 0 means any free one.
+        credentials: for a queue with TLS or tokens.
     """
 
     queue: str
@@ -58,18 +65,22 @@ class AlertsSettings:
     host: str = "127.0.0.1"
     grpc_port: int = 9094
     http_port: int = 9095
+    credentials: Credentials | None = None
 
 
 class AlertsServer:
     """Evaluates rules over what the queue brings, tells others, and answers."""
 
-    def __init__(self, settings: AlertsSettings, data_dir: Path, load: Callable[[], Rules]) -> None:
+    def __init__(
+        self, settings: AlertsSettings, data_dir: Path, load: Callable[[], Rules], security: Security = OPEN
+    ) -> None:
         """Prepare; the directory is held by the caller.
 
         Args:
             settings: how to run.
             data_dir: where the state is kept.
             load: reads the rules; raises RuleError.
+            security: what guards both ports.
 
         Raises:
             StartupError: if rules, addresses or the state that was kept are of no use.
@@ -88,17 +99,20 @@ class AlertsServer:
             raise DataDirectoryError(str(error)) from None
         alertmanagers = [Alertmanager(url) for url in dict.fromkeys(settings.alertmanagers)]
         self._notifiers: list[Notifier] = [AlertLog(), *alertmanagers, *self._webhooks.values()]
-        self._feed = Feed(settings.queue)
+        self._feed = Feed(settings.queue, credentials=settings.credentials)
         self.runner = Runner(engine, self._feed, self._notifiers, self._cursors, load)
         facts = Facts(self.runner, self._feed, self._notifiers, now_us)
-        service = AlertService(self.runner, self._database)
+        service = AlertService(self.runner, self._database, now_us)
         register = partial(alerts_pb2_grpc.add_AlertServiceServicer_to_server, service)
         self._grpc = GrpcServer(
             [(alerts_pb2.DESCRIPTOR.services_by_name["AlertService"], register)],
             host=settings.host,
             port=settings.grpc_port,
+            security=security,
+            roles=dict.fromkeys(_CHANGES, Role.OPERATE),
         )
-        self._http = HttpServer(alerts_app(self.runner, facts), settings.host, {"--http-port": settings.http_port})
+        app = alerts_app(self.runner, facts)
+        self._http = HttpServer(app, settings.host, {"--http-port": settings.http_port}, security=security)
 
     @property
     def grpc_port(self) -> int:

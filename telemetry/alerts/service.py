@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
+from telemetry import __version__
 from telemetry.alerts.alert import Alert, State
 from telemetry.alerts.database import AlertDatabase, DatabaseError
 from telemetry.alerts.matching import Matcher, match_all
@@ -39,11 +41,16 @@ class AlertService(alerts_pb2_grpc.AlertServiceServicer):
     # ruff: noqa: N802 - names and meaning are the contract's
 
     def __init__(
-        self, runner: Runner, database: AlertDatabase, clock: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        runner: Runner,
+        database: AlertDatabase,
+        started_us: int,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        """Answer from these; ``clock`` gives microseconds since 1970."""
+        """Answer from these; ``clock`` gives microseconds since 1970, as which ``started_us`` says since when."""
         self._runner = runner
         self._database = database
+        self._started_us = started_us
         self._clock = clock
 
     async def ListAlerts(self, request: alerts_pb2.ListAlertsRequest, context: Any) -> alerts_pb2.ListAlertsResponse:
@@ -53,7 +60,10 @@ class AlertService(alerts_pb2_grpc.AlertServiceServicer):
         found = [
             alert
             for alert in self._runner.snapshot.alerts.values()
-            if alert.state in states and gpu in ("", alert.gpu) and match_all(matchers, alert.labels)
+            if alert.state in states
+            and gpu in ("", alert.gpu)
+            and (not request.HasField("silenced") or request.silenced == bool(alert.silenced_by))
+            and match_all(matchers, alert.labels)
         ]
         found.sort(key=_alert_key)
         chosen, token = page(found, _alert_key, request.page_size, request.page_token, _weight)
@@ -120,6 +130,20 @@ class AlertService(alerts_pb2_grpc.AlertServiceServicer):
             async for changed in changes:
                 for answer in _answers(changed, matchers, snapshot=False):
                     yield answer
+
+    async def GetStats(
+        self, request: alerts_pb2.AlertServiceGetStatsRequest, context: Any
+    ) -> alerts_pb2.AlertServiceGetStatsResponse:
+        snapshot = self._runner.snapshot
+        states = Counter(alert.state for alert in snapshot.alerts.values())
+        stats = alerts_pb2.AlertStats(
+            version=__version__,
+            start_time=timestamp(self._started_us),
+            rules=sum(len(group.rules) for group in snapshot.groups),
+            pending=states[State.PENDING],
+            firing=states[State.FIRING],
+        )
+        return alerts_pb2.AlertServiceGetStatsResponse(stats=stats)
 
     def _silence(self, silence: Silence) -> alerts_pb2.Silence:
         return silence_message(silence, self._runner.snapshot.alerts.values(), self._clock())

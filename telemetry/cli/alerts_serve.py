@@ -10,7 +10,9 @@ import click
 
 from telemetry.alerts.process import ProcessSettings, run_alerts
 from telemetry.alerts.server import AlertsSettings
+from telemetry.runtime.credentials import Credentials
 from telemetry.runtime.process import run_process
+from telemetry.runtime.security import SecurityFlags, connecting, guarded
 from telemetry.runtime.settings import process_command
 
 _PORT = click.IntRange(0, 65535)
@@ -42,7 +44,8 @@ _PORT = click.IntRange(0, 65535)
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @click.option("--grpc-port", type=_PORT, default=9094, help="Port of the AlertService; 0 means any free one.")
 @click.option("--http-port", type=_PORT, default=9095, help="Port of health, statistics, metrics and reload (HTTP).")
-@click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach.")
+@guarded
+@connecting()
 def serve(
     queue: str,
     rules: tuple[Path, ...],
@@ -52,13 +55,14 @@ def serve(
     host: str,
     grpc_port: int,
     http_port: int,
-    insecure: bool,
+    security: SecurityFlags,
+    credentials: Credentials | None,
     log_level: str,
 ) -> None:
     """Evaluate rules over what GPUs say now, keep the alerts, and tell Alertmanagers, webhooks and the log.
 
     SIGHUP, or POST /-/reload, reads the rules anew; if they are bad, those before stay in force.
     """
-    settings = AlertsSettings(queue, alertmanager, webhook, host, grpc_port, http_port)
-    process = ProcessSettings(data_dir, rules, insecure)
+    settings = AlertsSettings(queue, alertmanager, webhook, host, grpc_port, http_port, credentials)
+    process = ProcessSettings(data_dir, rules, security)
     sys.exit(run_process("alerts", partial(run_alerts, settings, process), log_level))

@@ -13,7 +13,9 @@ from telemetry.collector.admission import GPUS_MAX
 from telemetry.collector.collector import CollectorSettings
 from telemetry.collector.process import ProcessSettings, run_collector
 from telemetry.console.values import AGE, SIZE
+from telemetry.runtime.credentials import Credentials
 from telemetry.runtime.process import run_process
+from telemetry.runtime.security import SecurityFlags, connecting, guarded
 from telemetry.runtime.settings import process_command
 from telemetry.storage.compaction import Retention
 from telemetry.storage.compactor import CompactionSettings
@@ -105,7 +107,8 @@ def _age_us(age_s: float) -> int:
     default=9090,
     help="HTTP port of its own queue; the gRPC port is the one after it. Not used with --queue.",
 )
-@click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach.")
+@guarded
+@connecting()
 def collector(
     queue: str,
     group: str,
@@ -126,7 +129,8 @@ def collector(
     grpc_port: int,
     health_port: int,
     broker_port: int,
-    insecure: bool,
+    security: SecurityFlags,
+    credentials: Credentials | None,
     log_level: str,
 ) -> None:
     """Store what the queue delivers, once each, and answer queries about it."""
@@ -135,6 +139,6 @@ def collector(
     retention = Retention(_age_us(retention_raw), _age_us(retention_1m), _age_us(retention_1h), retention_bytes)
     interval_s = 0.0 if math.isinf(compact_interval) else compact_interval
     compaction = CompactionSettings(interval_s, min(compact_after, _NEVER_S), retention)
-    settings = CollectorSettings(queue, group, workers, host, grpc_port, health_port, compaction, max_gpus)
-    process = ProcessSettings(data_dir, max_entries, rotate_bytes, quarantine_bytes, checkpoint, broker_port, insecure)
+    settings = CollectorSettings(queue, group, workers, host, grpc_port, health_port, compaction, max_gpus, credentials)
+    process = ProcessSettings(data_dir, max_entries, rotate_bytes, quarantine_bytes, checkpoint, broker_port, security)
     sys.exit(run_process("collector", partial(run_collector, settings, process), log_level))

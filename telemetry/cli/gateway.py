@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from pathlib import Path
 
 import click
 
 from gateway.server import GatewayServer
-from telemetry.runtime.listen import require_loopback
+from telemetry.runtime.credentials import Credentials
 from telemetry.runtime.process import run_process
+from telemetry.runtime.security import SecurityFlags, connecting, guarded
 from telemetry.runtime.settings import addresses, process_command
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,19 @@ log = logging.getLogger(__name__)
     "IP addresses stands for as many collectors.",
 )
 @click.option("--streamer-http", default="127.0.0.1:9093", metavar="HOST:PORT", help="The streamer's HTTP address.")
-@click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach; nothing checks who asks.")
+@click.option("--alerts", default="127.0.0.1:9094", metavar="HOST:PORT", help="The gRPC address of the alerts.")
+@click.option(
+    "--admin",
+    is_flag=True,
+    help="Let everybody who reaches it change the queue and silence alerts; with --tokens, roles do.",
+)
+@click.option(
+    "--audit-log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File in which changes are written down, a line of JSON each; turned over at 16 MiB, five are kept.",
+)
+@guarded
+@connecting()
 def gateway(
     host: str,
     dashboard_port: int,
@@ -41,7 +55,11 @@ def gateway(
     queue: str,
     collector: tuple[str, ...],
     streamer_http: str,
-    insecure: bool,
+    alerts: str,
+    admin: bool,
+    audit_log: Path | None,
+    security: SecurityFlags,
+    credentials: Credentials | None,
     log_level: str,
 ) -> None:
     """Serve the REST API and the dashboard.
@@ -51,7 +69,7 @@ def gateway(
     """
 
     async def main(stop: asyncio.Event) -> None:
-        require_loopback(host, insecure)
+        guard = security.load(host)
         async with GatewayServer(
             host=host,
             dashboard_port=dashboard_port,
@@ -59,6 +77,11 @@ def gateway(
             queue=queue,
             collectors=collector,
             streamer_http=streamer_http,
+            alerts=alerts,
+            security=guard,
+            credentials=credentials,
+            admin=admin,
+            audit_log=audit_log,
         ) as server:
             log.info("ready", extra={"dashboard": server.dashboard_port, "api": server.api_port})
             await stop.wait()

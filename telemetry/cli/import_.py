@@ -43,7 +43,12 @@ def import_(session: Session, files: tuple[Path, ...], topic: str, workers: int,
     again. Rows that cannot be read go to the topic telemetry.quarantine and stop nothing.
     """
     settings = StreamSettings(
-        files=files, queue=session.address, topic=topic, workers=workers, zone=cast("ZoneInfo", zone)
+        files=files,
+        queue=session.address,
+        topic=topic,
+        workers=workers,
+        zone=cast("ZoneInfo", zone),
+        credentials=session.credentials,
     )
 
     async def main(admin: QueueAdmin) -> None:

@@ -34,7 +34,11 @@ ON_THE_STORE: Final = {
 }
 TOOLS: Final = {
     "simulate": "Make up a fleet of GPUs, with incidents, into a file or the queue.",
+    "quarantine": "List, show and retry what a collector could not store.",
+    "doctor": "Say what is wrong with this machine or the pipeline, and how to mend it.",
+    "size": "Say what cores, memory and disks a fleet needs.",
     "store": "Check, repair, back up and restore a collector's data directory.",
+    "token": "Make, list and revoke tokens: who may publish, subscribe, see and change.",
 }
 SUBCOMMANDS: Final = {**PROCESSES, **ON_THE_QUEUE, **ON_THE_STORE, **TOOLS}
 """Each is in telemetry/cli/<name>.py under its own name, with _ for - and behind a word of Python's. The text is here

@@ -16,8 +16,8 @@ from telemetry.queue.engines.engine import QueueEngine
 from telemetry.queue.engines.fsync import ALWAYS, FsyncPolicy
 from telemetry.queue.engines.memory import MemoryEngine
 from telemetry.queue.server import QueueServer
-from telemetry.runtime.listen import require_loopback
 from telemetry.runtime.process import run_process
+from telemetry.runtime.security import SecurityFlags, guarded
 from telemetry.runtime.settings import process_command
 
 
@@ -68,7 +68,7 @@ def _limits(command: Callable[..., None]) -> Callable[..., None]:
     help="Make a topic when somebody first publishes to it, and let subscribers wait for one that is not there.",
 )
 @_limits
-@click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach; nothing checks who asks.")
+@guarded
 def queue(
     engine: str,
     data_dir: Path,
@@ -78,7 +78,7 @@ def queue(
     http_port: int,
     reflection: bool,
     auto_create_topics: bool,
-    insecure: bool,
+    security: SecurityFlags,
     log_level: str,
     **limits: Any,
 ) -> None:
@@ -89,7 +89,7 @@ def queue(
     """
 
     async def main(stop: asyncio.Event) -> None:
-        require_loopback(host, insecure)
+        guard = security.load(host)
         keeper: QueueEngine
         if engine == "disk":
             from telemetry.queue.engines.disk import DiskEngine
@@ -99,7 +99,14 @@ def queue(
             )
         else:
             keeper = MemoryEngine(create_missing_topics=auto_create_topics, limits=Limits(**limits))
-        server = QueueServer(keeper, host=host, grpc_port=grpc_port, http_port=http_port, with_reflection=reflection)
+        server = QueueServer(
+            keeper,
+            host=host,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            with_reflection=reflection,
+            security=guard,
+        )
         await server.run(stop)
 
     sys.exit(run_process("queue", main, log_level))

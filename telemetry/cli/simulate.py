@@ -14,9 +14,10 @@ import click
 from telemetry.console.progress import ProgressLine
 from telemetry.console.session import INTERRUPTED, Failure
 from telemetry.console.values import parse_duration
-from telemetry.queue.client import Publisher, QueueClientError
+from telemetry.queue.client import Credentials, Publisher, QueueClientError
 from telemetry.runtime.errors import StartupError
 from telemetry.runtime.process import run_process
+from telemetry.runtime.security import connecting
 from telemetry.runtime.settings import process_command
 from telemetry.simulator.fleet import START, Fleet
 from telemetry.simulator.incidents import Incident, IncidentError, incidents_to_json, read_incidents
@@ -72,6 +73,7 @@ def _rate(context: click.Context, parameter: click.Parameter, text: str) -> Rate
     metavar="realtime|N",
     help="With --queue: each record at its own time, or so many records a second; 0 means as fast as it goes.",
 )
+@connecting()
 def simulate(
     gpus: int,
     gpus_per_host: int,
@@ -85,6 +87,7 @@ def simulate(
     queue: str | None,
     topic: str,
     rate: Rate,
+    credentials: Credentials | None,
     log_level: str,
 ) -> None:
     """Simulate a fleet of GPUs: jobs that come and go, heat, power, clocks, memory, errors.
@@ -119,7 +122,7 @@ def simulate(
     if truth is not None:
         _write_truth(fleet, truth)
     if queue is not None:
-        sys.exit(_publish(fleet, queue, topic, rate, log_level))
+        sys.exit(_publish(fleet, queue, credentials, topic, rate, log_level))
 
 
 def _planned(incidents: str | None) -> Sequence[Incident] | Literal["random"]:
@@ -151,10 +154,10 @@ def _write(fleet: Fleet, out: Path) -> None:
     click.echo(f"{records:,} records of {len(fleet.gpus):,} GPUs in {out}")
 
 
-def _publish(fleet: Fleet, queue: str, topic: str, rate: Rate, log_level: str) -> int:
+def _publish(fleet: Fleet, queue: str, credentials: Credentials | None, topic: str, rate: Rate, log_level: str) -> int:
     async def main(stop: asyncio.Event) -> None:
         try:
-            async with Publisher(queue) as publisher:
+            async with Publisher(queue, credentials=credentials) as publisher:
                 run = FleetPublisher(fleet, publisher, topic, rate)
                 await run.run(stop)
         except QueueClientError as error:

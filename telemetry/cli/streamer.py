@@ -12,9 +12,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
+from telemetry.runtime.credentials import Credentials
 from telemetry.runtime.http import HttpServer
-from telemetry.runtime.listen import require_loopback
 from telemetry.runtime.process import run_process
+from telemetry.runtime.security import SecurityFlags, connecting, guarded
 from telemetry.runtime.settings import process_command
 from telemetry.streamer.http import exported, streamer_app
 from telemetry.streamer.messages import Encoding
@@ -70,7 +71,8 @@ def time_zone(context: click.Context, parameter: click.Parameter, name: str) -> 
 @click.option("--stay", is_flag=True, help="With --once: go on answering HTTP when all is done, until a signal comes.")
 @click.option("--host", default="127.0.0.1", help="The address that HTTP listens on.")
 @click.option("--http-port", type=click.IntRange(0, 65535), default=9093, help="Port of /health, /stats and /metrics.")
-@click.option("--insecure", is_flag=True, help="Allow a --host that other machines can reach; nothing checks who asks.")
+@guarded
+@connecting()
 def streamer(
     files: tuple[Path, ...],
     more_files: tuple[Path, ...],
@@ -86,7 +88,8 @@ def streamer(
     stay: bool,
     host: str,
     http_port: int,
-    insecure: bool,
+    security: SecurityFlags,
+    credentials: Credentials | None,
     log_level: str,
 ) -> None:
     """Stream FILES to the queue: nvidia-smi logs, DCGM exports, any CSV with a GPU column; JSON Lines; Parquet; Arrow.
@@ -108,13 +111,15 @@ def streamer(
         timestamps=cast('Literal["source", "now"]', timestamps or ("now" if loop else "source")),
         duration_s=duration,
         zone=cast("ZoneInfo", zone),
+        credentials=credentials,
     )
 
     async def main(stop: asyncio.Event) -> None:
-        require_loopback(host, insecure)
+        guard = security.load(host)
         stream = Streamer(settings)
         with exported(stream.stats):
-            async with HttpServer(streamer_app(stream.stats), host, {"--http-port": http_port}) as http:
+            app = streamer_app(stream.stats)
+            async with HttpServer(app, host, {"--http-port": http_port}, security=guard) as http:
                 log.info("ready", extra={"http": http.ports[0], "queue": queue, "files": len(paths)})
                 await stream.run(stop)
                 if stay:

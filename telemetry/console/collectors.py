@@ -20,6 +20,8 @@ from telemetry.query.fanout import Collectors
 from telemetry.query.members import Members
 from telemetry.query.names import gpus_named
 from telemetry.runtime.calls import UpstreamError
+from telemetry.runtime.credentials import Credentials
+from telemetry.runtime.security import connecting
 from telemetry.runtime.settings import addresses
 from telemetry.tabular import read_time
 from telemetry.v1 import query_pb2
@@ -92,10 +94,11 @@ def time_range(start_us: int | None, end_us: int | None) -> query_pb2.TimeRange:
 class CollectorSession:
     """One command's run."""
 
-    def __init__(self, addresses: Sequence[str], timeout_s: float) -> None:
+    def __init__(self, addresses: Sequence[str], timeout_s: float, credentials: Credentials | None = None) -> None:
         """Ask the collectors at ``addresses``, giving up after ``timeout_s``."""
         self.addresses: Final = addresses
         self.timeout_s: Final = timeout_s
+        self.credentials: Final = credentials
 
     def run(self, main: Callable[[Collectors], Awaitable[None]]) -> None:
         """Run ``main`` to its end.
@@ -105,7 +108,7 @@ class CollectorSession:
         """
 
         async def connected() -> None:
-            collectors = Collectors(Members(self.addresses, self.timeout_s))
+            collectors = Collectors(Members(self.addresses, self.timeout_s, credentials=self.credentials))
             try:
                 await main(collectors)
             finally:
@@ -151,11 +154,14 @@ def on_collectors(function: Callable[Concatenate[CollectorSession, _Given], None
         metavar="SECONDS",
         help="How long collectors may take to answer.",
     )
+    @connecting(variables="TELEMETRY_")
     @functools.wraps(function)
     def command(*args: _Given.args, **kwargs: _Given.kwargs) -> None:
         places, timeout_s = (kwargs.pop(name) for name in ("collectors", "timeout_s"))
+        credentials = kwargs.pop("credentials")
         assert isinstance(places, tuple)
-        function(CollectorSession(places, float(str(timeout_s))), *args, **kwargs)
+        assert credentials is None or isinstance(credentials, Credentials)
+        function(CollectorSession(places, float(str(timeout_s)), credentials), *args, **kwargs)
 
     return command
 

@@ -14,8 +14,9 @@ from telemetry.console.payloads import payload_lines
 from telemetry.console.progress import ProgressLine
 from telemetry.console.session import Failure, Session, notice, to_json
 from telemetry.console.tables import number, plural, printable, size, table
+from telemetry.queue import letters as queue_letters
 from telemetry.queue.client import DeadLetterProgress, QueueAdmin, StoredMessage
-from telemetry.queue.core.names import DEAD_LETTER_PART, dead_letter_topic_of
+from telemetry.queue.core.names import dead_letter_topic_of
 from telemetry.queue.engines.dead_letters import (
     ATTEMPTS,
     GROUP,
@@ -35,8 +36,7 @@ _SUMMARY_MAX: Final = 60
 async def dead_letter_topics(admin: QueueAdmin) -> list[queue_admin_pb2.Topic]:
     """All topics that hold dead letters: those of such a name, and those that a group has chosen."""
     topics, groups = await asyncio.gather(admin.topics(), admin.groups())
-    chosen = {group.dead_letter_topic for group in groups}
-    return [topic for topic in topics if topic.name in chosen or topic.name.rpartition(".")[2] == DEAD_LETTER_PART]
+    return queue_letters.dead_letter_topics(topics, groups)
 
 
 async def dead_letters_of(admin: QueueAdmin, name: str) -> queue_admin_pb2.Topic:
@@ -48,10 +48,10 @@ async def dead_letters_of(admin: QueueAdmin, name: str) -> queue_admin_pb2.Topic
         Failure: if it is neither.
         QueueNotFoundError: if there is no topic of that name.
     """
-    found = {topic.name: topic for topic in await dead_letter_topics(admin)}
-    for candidate in (name, dead_letter_topic_of(name)):
-        if candidate in found:
-            return found[candidate]
+    topics, groups = await asyncio.gather(admin.topics(), admin.groups())
+    meant = queue_letters.dead_letter_topic_meant(name, topics, groups)
+    if meant is not None:
+        return meant
     await admin.topic(name)
     raise Failure(f"{name} has no dead letters: there is no topic {dead_letter_topic_of(name)}")
 

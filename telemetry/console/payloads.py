@@ -10,12 +10,10 @@ import orjson
 
 from telemetry.console.tables import instant, instant_of_us, number, plural, printable, size
 from telemetry.live import LIVE_CONTENT_TYPE, decode_live_update
-from telemetry.model import Record
+from telemetry.payloads import ARROW_CONTENT_TYPE, arrow_rows, content_type, is_json
 from telemetry.queue.shapes import Json
 from telemetry.v1 import queue_pb2
 
-ARROW_CONTENT_TYPE: Final = "application/vnd.apache.arrow.stream"
-"""As in telemetry/codec.py, which is imported only when there is such a message: it takes its time."""
 LINES_MAX: Final = 5
 """Records or GPUs of one message that are written out for people."""
 TEXT_MAX: Final = 2000
@@ -31,9 +29,9 @@ def payload_json(message: queue_pb2.Message, *, raw: bool = False) -> Json:
     data = message.data
     if not raw:
         try:
-            if message.attributes.get("content-type") == ARROW_CONTENT_TYPE:
-                return {"data": [_record_json(record) for record in _records(data)]}
-            if _is_json(message):
+            if content_type(message) == ARROW_CONTENT_TYPE:
+                return {"data": arrow_rows(data)[0]}
+            if is_json(content_type(message)):
                 return {"data": orjson.loads(data)}
             return {"data": data.decode()}
         except ValueError:
@@ -43,7 +41,7 @@ def payload_json(message: queue_pb2.Message, *, raw: bool = False) -> Json:
 
 def payload_lines(message: queue_pb2.Message) -> Iterator[str]:
     """A line that says what the message holds, and for records and live updates more lines with the first of them."""
-    kind = message.attributes.get("content-type", "")
+    kind = content_type(message)
     try:
         if kind == ARROW_CONTENT_TYPE:
             yield from _record_lines(message.data)
@@ -56,30 +54,10 @@ def payload_lines(message: queue_pb2.Message) -> Iterator[str]:
         yield f"{size(len(message.data))}{problem}"
 
 
-def _is_json(message: queue_pb2.Message) -> bool:
-    kind = message.attributes.get("content-type", "").partition(";")[0].strip()
-    return kind == "application/json" or kind.endswith("+json")
-
-
 def _shortened(text: str) -> str:
     if len(text) <= TEXT_MAX:
         return printable(text)
     return f"{printable(text[:TEXT_MAX])}… {number(len(text) - TEXT_MAX)} more characters"
-
-
-def _records(data: bytes) -> list[Record]:
-    from telemetry.codec import decode, records_of
-
-    return list(records_of(decode(data, ARROW_CONTENT_TYPE)))
-
-
-def _record_json(record: Record) -> Json:
-    return {
-        "timestamp": record.timestamp,
-        "gpu": record.gpu,
-        "metrics": dict(record.metrics),
-        "labels": dict(record.labels),
-    }
 
 
 def _record_lines(data: bytes) -> Iterator[str]:

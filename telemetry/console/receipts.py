@@ -45,7 +45,10 @@ async def publish_and_report(
     try:
         with progress:
             async with Publisher(
-                session.address, delivery_timeout_s=session.timeout_s, window_bytes=WINDOW_BYTES
+                session.address,
+                delivery_timeout_s=session.timeout_s,
+                window_bytes=WINDOW_BYTES,
+                credentials=session.credentials,
             ) as publisher:
                 source = _given(data, files) if given else lines_of_stdin()
                 await publish_all(publisher, topic, source, label, receipts.take)

@@ -15,7 +15,14 @@ from typing import Concatenate, Final, ParamSpec
 import click
 import orjson
 
-from telemetry.queue.client import PreconditionFailedError, QueueAdmin, QueueClientError, QueueUnavailableError
+from telemetry.queue.client import (
+    Credentials,
+    PreconditionFailedError,
+    QueueAdmin,
+    QueueClientError,
+    QueueUnavailableError,
+)
+from telemetry.runtime.security import connecting
 
 ADDRESS_VARIABLE: Final = "TELEMETRY_QUEUE_ADDRESS"
 """The environment variable of ``--queue``."""
@@ -43,11 +50,12 @@ class Failure(click.ClickException):
 class Session:
     """One command's run."""
 
-    def __init__(self, address: str, timeout_s: float, as_json: bool) -> None:
+    def __init__(self, address: str, timeout_s: float, as_json: bool, credentials: Credentials | None = None) -> None:
         """Talk to the queue at ``address``, giving up after ``timeout_s``, and answer in JSON or for people."""
         self.address: Final = address
         self.timeout_s: Final = timeout_s
         self.as_json: Final = as_json
+        self.credentials: Final = credentials
 
     def run(self, main: Callable[[QueueAdmin], Awaitable[None]]) -> None:
         """Run ``main`` to its end. Ctrl-C cancels it: it may finish politely, and its exit code stands if it returns.
@@ -57,7 +65,7 @@ class Session:
         """
 
         async def connected() -> None:
-            async with QueueAdmin(self.address, self.timeout_s) as admin:
+            async with QueueAdmin(self.address, self.timeout_s, self.credentials) as admin:
                 await main(admin)
 
         try:
@@ -142,10 +150,13 @@ def on_queue(function: Callable[Concatenate[Session, _Given], None]) -> Callable
         help="How long the queue may take to answer.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for scripts.")
+    @connecting(variables="TELEMETRY_")
     @functools.wraps(function)
     def command(*args: _Given.args, **kwargs: _Given.kwargs) -> None:
         address, timeout_s, as_json = (kwargs.pop(name) for name in ("address", "timeout_s", "as_json"))
-        function(Session(str(address), float(str(timeout_s)), bool(as_json)), *args, **kwargs)
+        credentials = kwargs.pop("credentials")
+        assert credentials is None or isinstance(credentials, Credentials)
+        function(Session(str(address), float(str(timeout_s)), bool(as_json), credentials), *args, **kwargs)
 
     return command
 

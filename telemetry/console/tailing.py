@@ -44,7 +44,9 @@ async def tail_topics(
     printer = MessagePrinter(as_json=session.as_json, raw=raw)
     left = count
     try:
-        async with Subscriber(session.address, topics=topics, position=position) as subscriber:
+        async with Subscriber(
+            session.address, topics=topics, position=position, credentials=session.credentials
+        ) as subscriber:
             try:
                 await asyncio.wait_for(subscriber.wait_started(), session.timeout_s)
             except TimeoutError:

@@ -91,6 +91,18 @@ def parse_position(text: str, now: datetime) -> Position:
     return AtTime(max(0, (time - _EPOCH) // timedelta(microseconds=1)))
 
 
+def parse_since(text: str, now: datetime) -> datetime:
+    """Read an RFC 3339 time, or how long ago (``-15m``).
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    position = parse_position(text, now)
+    if not isinstance(position, AtTime):
+        raise ValueError(f"{text!r} is no time such as 2026-07-14T08:00:00Z, nor how long ago such as -15m")
+    return _EPOCH + timedelta(microseconds=position.time_us)
+
+
 def parse_offsets(text: str) -> list[int]:
     """Read offsets and ranges of them, both ends included: ``3,7,10-12``.
 
@@ -135,6 +147,7 @@ def _option(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
     return convert
 
 
+SINCE: Final = _option(lambda text: parse_since(text, datetime.now(UTC)))
 POSITION: Final = _option(lambda text: parse_position(text, datetime.now(UTC)))
 AGE: Final = _option(parse_age)
 SIZE: Final = _option(parse_size)

@@ -9,6 +9,7 @@ from typing import Final
 import grpc
 
 from telemetry.runtime.calls import DEADLINE_S, Observe, Upstream, UpstreamError, unobserved
+from telemetry.runtime.credentials import Credentials
 from telemetry.v1 import query_pb2, query_pb2_grpc
 
 
@@ -17,8 +18,16 @@ class CollectorClient(Upstream):
 
     name = "collector"
 
-    def __init__(self, address: str, deadline_s: float = DEADLINE_S, observe: Observe = unobserved) -> None:
-        super().__init__(address, deadline_s, observe)
+    def __init__(
+        self,
+        address: str,
+        deadline_s: float = DEADLINE_S,
+        observe: Observe = unobserved,
+        credentials: Credentials | None = None,
+        *,
+        server_name: str = "",
+    ) -> None:
+        super().__init__(address, deadline_s, observe, credentials, server_name=server_name)
         self._stub: Final[query_pb2_grpc.QueryServiceAsyncStub] = query_pb2_grpc.QueryServiceStub(self._channel)
         self.late = False
         """Whether it let the deadline of its last call pass."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Generic, TypeVar
@@ -14,6 +14,7 @@ import grpc
 
 from telemetry.query.collector import CollectorClient
 from telemetry.runtime.calls import DEADLINE_S, Observe, UpstreamError, Violation, unobserved
+from telemetry.runtime.credentials import Credentials
 from telemetry.v1 import query_pb2
 
 RESOLVE_EVERY_S: Final = 5.0
@@ -158,6 +159,7 @@ class Members:
         addresses: Sequence[str],
         deadline_s: float = DEADLINE_S,
         observe: Observe = unobserved,
+        credentials: Credentials | None = None,
         *,
         resolve: Resolve = resolve_host,
         clock: Callable[[], float] = monotonic,
@@ -168,12 +170,14 @@ class Members:
             addresses: each ``host:port``.
             deadline_s: how long a call may take.
             observe: is told of each call.
+            credentials: for collectors with TLS or tokens.
             resolve: finds IP addresses.
             clock: tells how old they are, in seconds.
         """
         self._places: dict[str, list[str]] = {address: [address] for address in addresses}
         self._deadline_s = deadline_s
         self._observe = observe
+        self._credentials = credentials
         self._resolve = resolve
         self._clock = clock
         self._resolved_at = float("-inf")
@@ -205,7 +209,7 @@ class Members:
         try:
             await asyncio.gather(*(self._look_up(address) for address in self._places))
             self._resolved_at = self._clock()
-            self._renew(dict.fromkeys(place for places in self._places.values() for place in places))
+            self._renew({place: address for address, places in self._places.items() for place in places})
         finally:
             self._looking = None
 
@@ -223,17 +227,20 @@ class Members:
         else:
             self._places[address] = [address]
 
-    def _renew(self, places: Iterable[str]) -> None:
+    def _renew(self, places: Mapping[str, str]) -> None:
+        """Have a client for each place, of those that there were or a new one; ``places`` says where each was found."""
         before = self._clients
-        self._clients = {
-            place: before.get(place) or CollectorClient(place, self._deadline_s, self._observe) for place in places
-        }
+        self._clients = {place: before.get(place) or self._client(place, address) for place, address in places.items()}
         for place, client in before.items():
             if place not in self._clients:
                 # It may still be answering somebody.
                 task = asyncio.create_task(client.close(self._deadline_s))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
+
+    def _client(self, place: str, address: str) -> CollectorClient:
+        name = "" if place == address else address.rpartition(":")[0]
+        return CollectorClient(place, self._deadline_s, self._observe, self._credentials, server_name=name)
 
 
 def _is_ip(host: str) -> bool:

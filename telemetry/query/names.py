@@ -17,9 +17,12 @@ async def gpus_named(collectors: Collectors, name: str, limit: int) -> query_pb2
     Raises:
         UpstreamError: if no collector answers.
     """
+    # Most names are identities, and a collector finds one by that without looking at its whole fleet.
+    selector = query_pb2.GpuSelector(gpus=[name])
+    exact = await collectors.list_gpus(query_pb2.ListGpusRequest(selector=selector, page_size=1))
+    if exact.gpus:
+        return exact
     found = await collectors.list_gpus(query_pb2.ListGpusRequest(gpu_prefix=name, page_size=limit))
-    if found.gpus and found.gpus[0].gpu == name:  # an identity sorts before those that it is a prefix of
-        return query_pb2.ListGpusResponse(gpus=found.gpus[:1], total=1, completeness=found.completeness)
     host, slash, index = name.rpartition("/")
     if slash and host and index:
         selector = query_pb2.GpuSelector(hosts=[host], labels={"index": index})

@@ -30,6 +30,7 @@ from telemetry.queue.clients.publisher import Publisher
 from telemetry.queue.clients.subscriber import Subscriber
 from telemetry.queue.clients.topics import ProducerPosition, topic_of
 from telemetry.queue.core.types import AckStatus, AtOffset, AtTime, Place, Position, Receipt, TopicPartition
+from telemetry.runtime.credentials import Credentials
 
 __all__ = [
     "AccessDeniedError",
@@ -39,6 +40,7 @@ __all__ = [
     "Backoff",
     "BlockingPublisher",
     "ClientClosedError",
+    "Credentials",
     "DeadLetterProgress",
     "DeliveryTimeoutError",
     "DoneCallback",

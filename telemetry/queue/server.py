@@ -17,10 +17,13 @@ from telemetry.queue.engines.engine import QueueEngine
 from telemetry.queue.services.admin_service import AdminService
 from telemetry.queue.services.handlers import register
 from telemetry.queue.services.queue_service import QueueService
+from telemetry.queue.services.seal import Seal
 from telemetry.queue.stats import ServerStats
 from telemetry.runtime.errors import StartupError
 from telemetry.runtime.grpc_server import GrpcServer
 from telemetry.runtime.http import HttpServer
+from telemetry.runtime.security import OPEN, Security
+from telemetry.runtime.tokens import Role
 from telemetry.v1 import queue_admin_pb2, queue_pb2
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ class QueueServer:
         grpc_flag: str = "--grpc-port",
         http_flag: str = "--http-port",
         with_reflection: bool = True,
+        security: Security = OPEN,
     ) -> None:
         """Prepare to serve.
 
@@ -62,9 +66,10 @@ class QueueServer:
             grpc_flag: the flag that sets ``grpc_port``, for error messages.
             http_flag: the flag that sets ``http_port``, for error messages.
             with_reflection: whether clients may list the services and their messages.
+            security: what guards both ports.
         """
         self._engine = engine
-        self._queue = QueueService(engine)
+        self._queue = QueueService(engine, Seal() if security.tokens is not None else None)
         self._admin = AdminService(engine, self.stats)
         self._grpc = GrpcServer(
             [(_QUEUE, register(_QUEUE, self._queue)), (_ADMIN, register(_ADMIN, self._admin))],
@@ -72,8 +77,11 @@ class QueueServer:
             port=grpc_port,
             flag=grpc_flag,
             with_reflection=with_reflection,
+            security=security,
+            # These decide by topic.
+            roles={_QUEUE.full_name: Role.NONE, _ADMIN.full_name: Role.NONE},
         )
-        self._http = HttpServer(admin_app(self), host, {http_flag: http_port}, drain_s=CLOSE_S)
+        self._http = HttpServer(admin_app(self), host, {http_flag: http_port}, drain_s=CLOSE_S, security=security)
         self._started_us = 0
         self._recovered = False
         self._stopping = False

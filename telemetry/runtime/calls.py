@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
+from telemetry.runtime.channel import open_channel
+from telemetry.runtime.credentials import Credentials
 
 if TYPE_CHECKING:
     from grpc.aio import UnaryUnaryMultiCallable
@@ -126,12 +127,23 @@ class Upstream:
 
     name: str
 
-    def __init__(self, address: str, deadline_s: float = DEADLINE_S, observe: Observe = unobserved) -> None:
-        """Prepare to call ``address`` (``host:port``); nothing connects before the first call."""
+    def __init__(
+        self,
+        address: str,
+        deadline_s: float = DEADLINE_S,
+        observe: Observe = unobserved,
+        credentials: Credentials | None = None,
+        *,
+        server_name: str = "",
+    ) -> None:
+        """Prepare to call ``address`` (``host:port``); nothing connects before the first call.
+
+        ``server_name`` is the host's name when ``address`` holds what it was resolved to.
+        """
         self.address: Final = address
         self.deadline_s: Final = deadline_s
         self.observe: Final = observe
-        self._channel: Final = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel: Final = open_channel(address, credentials, server_name=server_name)
         self._health: Final = health_pb2_grpc.HealthStub(self._channel)
 
     async def close(self, grace_s: float | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from types import TracebackType
@@ -19,8 +19,11 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 from prometheus_client import Counter, Histogram
 
+from telemetry.runtime.grpc_tokens import RequireToken
 from telemetry.runtime.listen import bind, join_address
+from telemetry.runtime.security import OPEN, Security
 from telemetry.runtime.status import CodedError, InvalidArgumentError, UnavailableError, to_status
+from telemetry.runtime.tokens import Role
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +43,22 @@ SERVER_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     # What a stream may have sent that nobody has read yet; with probing it grows to many MiB on a fast network.
     ("grpc.http2.lookahead_bytes", 1 << 20),
     ("grpc.http2.bdp_probe", 0),
-    # Dead peers are found within a minute; clients may ping as often as every 10 s, on idle connections too.
+    # Dead peers are found within a minute, and so are those that hang while their system still answers, for which gRPC
+    # would wait another minute for the ping, whatever the time-out of keepalive is. Clients may ping as often as every
+    # 10 s, on idle connections too.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Who connects and says nothing, or slowly, is let go; nobody holds more than his share of calls or metadata.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+    # After an hour clients are sent to a new connection for new calls, so that certificates and addresses are looked at
+    # again; calls that are open go on.
+    ("grpc.max_connection_age_ms", 3_600_000),
 )
 
 CHANNEL_OPTIONS: Final[Sequence[tuple[str, int]]] = (
@@ -52,6 +66,7 @@ CHANNEL_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A server that comes back is found within a second or two instead of gRPC's two minutes.
@@ -80,6 +95,8 @@ class GrpcServer:
         port: int,
         flag: str = "--grpc-port",
         with_reflection: bool = True,
+        security: Security = OPEN,
+        roles: Mapping[str, Role] | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -89,12 +106,18 @@ class GrpcServer:
             port: 0 means any free one.
             flag: the flag that sets the port, for error messages.
             with_reflection: whether clients may list services and their messages.
+            security: what guards the port.
+            roles: with tokens, the role that a method or a service needs; see :class:`RequireToken`.
         """
+        self._security = security
         self._host, self._wanted, self._flag = host, port, flag
         self._names = [descriptor.full_name for descriptor, _ in services]
         self._calls = _CallInterceptor(self._names)
+        interceptors: list[grpc.aio.ServerInterceptor] = [self._calls]
+        if security.tokens is not None:
+            interceptors.append(RequireToken(security.tokens, {reflection.SERVICE_NAME: Role.NONE, **(roles or {})}))
         self._server = grpc.aio.server(
-            options=SERVER_OPTIONS, interceptors=(self._calls,), maximum_concurrent_rpcs=CALLS_MAX
+            options=SERVER_OPTIONS, interceptors=interceptors, maximum_concurrent_rpcs=CALLS_MAX
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -117,7 +140,11 @@ class GrpcServer:
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         # gRPC does not say why an address cannot be bound, and logs about it; so an ordinary socket tries first.
         bind(self._host, self._wanted, self._flag).close()
-        self.port = self._server.add_insecure_port(join_address(self._host, self._wanted))
+        address, tls = join_address(self._host, self._wanted), self._security.tls
+        if tls is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, tls.grpc_credentials())
         await self._server.start()
 
     async def set_serving(self) -> None:

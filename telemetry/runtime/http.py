@@ -8,9 +8,8 @@ import math
 from collections.abc import Generator, Mapping
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any
+from typing import Final
 
-import orjson
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.exceptions import HTTPException
@@ -18,35 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from telemetry.runtime.listen import bind
+from telemetry.runtime.http_guard import HttpGuard
+from telemetry.runtime.http_protocol import BoundedProtocol
+from telemetry.runtime.listen import bind, is_loopback
+from telemetry.runtime.problems import JsonResponse, ProblemResponse
+from telemetry.runtime.security import OPEN, Security
 from telemetry.runtime.status import HTTP_STATUS, CodedError, status_code
-
-
-class JsonResponse(Response):
-    """JSON by orjson: NaN becomes null, datetimes are RFC 3339."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
-
-
-class ProblemResponse(JsonResponse):
-    """An error as RFC 9457 describes it."""
-
-    media_type = "application/problem+json"
-
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **extension: Any) -> None:
-        """Say what went wrong.
-
-        Args:
-            status: the HTTP status, which also gives the title.
-            detail: what is wrong with this very request, for people.
-            headers: more headers, such as ``Retry-After``.
-            extension: more members of the problem object, such as ``parameter``.
-        """
-        body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-        super().__init__(body | extension, status_code=status, headers=headers)
 
 
 async def http_exception_problem(request: Request, error: Exception) -> Response:
@@ -74,6 +50,8 @@ async def unexpected_problem(request: Request, error: Exception) -> Response:
     return ProblemResponse(500, "an unexpected error; the log of the process says more")
 
 
+__all__ = ["EXCEPTION_HANDLERS", "HttpServer", "JsonResponse", "ProblemResponse", "coded_problem", "metrics_endpoint"]
+
 EXCEPTION_HANDLERS = {HTTPException: http_exception_problem, Exception: unexpected_problem}
 
 
@@ -82,10 +60,23 @@ async def metrics_endpoint(request: Request) -> Response:
     return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
+CONNECTIONS_MAX: Final = 4096
+"""Most connections; requests on more are answered with 503."""
+
+
 class HttpServer:
     """Serves an ASGI application on one or more ports from the running event loop."""
 
-    def __init__(self, app: ASGIApp, host: str, ports: Mapping[str, int], drain_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        ports: Mapping[str, int],
+        drain_s: float = 5.0,
+        security: Security = OPEN,
+        *,
+        guards_itself: bool = False,
+    ) -> None:
         """Prepare to serve.
 
         Args:
@@ -93,17 +84,28 @@ class HttpServer:
             host: the address to listen on.
             ports: the flag that sets each port (for error messages), and the port; 0 means any free one.
             drain_s: how long open requests may go on after the server was told to stop.
+            security: what guards the ports.
+            guards_itself: whether the application has an :class:`HttpGuard` of its own.
         """
         self._host = host
         self._wanted = ports
+        if not guards_itself:
+            app = HttpGuard(app, security.tokens, only_loopback=is_loopback(host))
         config = uvicorn.Config(
             app,
+            http=BoundedProtocol,
+            ws="none",
+            limit_concurrency=CONNECTIONS_MAX,
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=math.ceil(drain_s),
             server_header=False,
         )
+        if security.tls is not None:
+            # Uvicorn would read the files itself, and only once.
+            config.load()
+            config.ssl = security.tls.http_context()
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
         self.ports: list[int] = []

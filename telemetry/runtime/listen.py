@@ -1,4 +1,4 @@
-"""Where a process may listen: on loopback, unless somebody says aloud that anyone may connect."""
+"""Where a process listens: what is loopback, and binding so that an error says which flag to change."""
 
 from __future__ import annotations
 
@@ -7,24 +7,6 @@ import ipaddress
 import socket
 
 from telemetry.runtime.errors import PortInUseError, StartupError
-
-
-def require_loopback(host: str, insecure: bool) -> None:
-    """Refuse an address that other machines can reach, unless ``insecure``.
-
-    Nothing checks who connects, so listening beyond loopback is a decision that the operator has to make.
-
-    Args:
-        host: the address or name to listen on, as given with ``--host``.
-        insecure: whether ``--insecure`` was given.
-
-    Raises:
-        StartupError: if others could connect and nobody allowed it.
-    """
-    if not insecure and not is_loopback(host):
-        raise StartupError(
-            f"--host {host} lets other machines connect without any check of who they are; add --insecure to allow it"
-        )
 
 
 def is_loopback(host: str) -> bool:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Final
 
 import orjson
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
+
+LOG_FIELDS: Final[ContextVar[Mapping[str, object]]] = ContextVar("log fields", default=MappingProxyType({}))
+"""More fields of each log line of a task and those that it starts, such as which request it is about."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -26,6 +33,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        fields.update(LOG_FIELDS.get())
         fields.update((name, value) for name, value in record.__dict__.items() if name not in _STANDARD)
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
@@ -36,7 +44,8 @@ class TerminalFormatter(logging.Formatter):
     """Time, level, message, and the extra fields as ``name=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = "".join(f" {name}={value}" for name, value in record.__dict__.items() if name not in _STANDARD)
+        fields = {**LOG_FIELDS.get(), **record.__dict__}
+        extra = "".join(f" {name}={value}" for name, value in fields.items() if name not in _STANDARD)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{clock} {record.levelname:<7} {record.getMessage()}{extra}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

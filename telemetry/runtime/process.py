@@ -12,6 +12,7 @@ from typing import Final
 
 from telemetry.runtime.errors import StartupError
 from telemetry.runtime.logs import configure_logging
+from telemetry.runtime.trace import start_tracing
 
 PARENT_VARIABLE: Final = "TELEMETRY_PARENT_PID"
 """Set by a supervisor: a process that finds another parent drains and ends, even if that parent died of ``kill -9``."""
@@ -31,6 +32,7 @@ def run_process(name: str, main: Callable[[asyncio.Event], Awaitable[None]], log
     """
     configure_logging(name, log_level)
     gc.set_threshold(*GC_THRESHOLDS)
+    stop_tracing = start_tracing(name)
 
     async def supervise() -> None:
         stop = asyncio.Event()
@@ -57,6 +59,8 @@ def run_process(name: str, main: Callable[[asyncio.Event], Awaitable[None]], log
         return error.exit_code
     except asyncio.CancelledError:
         return 130
+    finally:
+        stop_tracing()
     return 0
 
 

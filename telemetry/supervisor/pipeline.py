@@ -101,6 +101,9 @@ def pipeline(ports: Ports, replay: Replay, data_folder: Path, fsync: str, log_le
                 *("--dashboard-port", ports.dashboard_port, "--api-port", ports.api_port, "--queue", queue_address),
                 *("--collector", f"{HOST}:{ports.collector_port}"),
                 *("--streamer-http", f"{HOST}:{ports.streamer_http_port}"),
+                *("--alerts", f"{HOST}:{ports.alerts_port}"),
+                # It listens on loopback only, for whoever started it.
+                *("--admin", "--audit-log", data_folder / "gateway" / "audit.jsonl"),
             ),
             http_probe(ports.api_port, stats=False),
         ),

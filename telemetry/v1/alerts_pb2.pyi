@@ -280,6 +280,7 @@ class ListAlertsRequest(_message.Message):
     GPU_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SILENCED_FIELD_NUMBER: _builtins.int
     state: Global___AlertState.ValueType
     """Optional. Only alerts in this state. RESOLVED means those that were resolved in the last 15 minutes;
     ListAlertHistory goes further back.
@@ -290,6 +291,8 @@ class ListAlertsRequest(_message.Message):
     """Optional. The most alerts to return; 0 means 100, above 10,000 means 10,000, negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
     """Optional. The `next_page_token` of the page before. Empty means the first page."""
+    silenced: _builtins.bool
+    """Optional. Only alerts whose notifications a silence keeps back (true), or only the others (false). Unset means any."""
     @_builtins.property
     def matchers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelMatcher]:
         """Optional. Only alerts that match all of these. At most 20."""
@@ -302,12 +305,15 @@ class ListAlertsRequest(_message.Message):
         gpu: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        silenced: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_silenced", b"_silenced", "silenced", b"silenced"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu", b"gpu", "matchers", b"matchers", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_silenced", b"_silenced", "gpu", b"gpu", "matchers", b"matchers", "page_size", b"page_size", "page_token", b"page_token", "silenced", b"silenced", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__silenced: _TypeAlias = _typing.Literal["silenced"]  # noqa: Y015
+    _WhichOneofArgType__silenced: _TypeAlias = _typing.Literal["_silenced", b"_silenced"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__silenced) -> _WhichOneofReturnType__silenced | None: ...
 
 Global___ListAlertsRequest: _TypeAlias = ListAlertsRequest  # noqa: Y015
 
@@ -1062,3 +1068,84 @@ class WatchAlertsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchAlertsResponse: _TypeAlias = WatchAlertsResponse  # noqa: Y015
+
+@_typing.final
+class AlertServiceGetStatsRequest(_message.Message):
+    """AlertServiceGetStatsRequest is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertServiceGetStatsRequest: _TypeAlias = AlertServiceGetStatsRequest  # noqa: Y015
+
+@_typing.final
+class AlertServiceGetStatsResponse(_message.Message):
+    """AlertServiceGetStatsResponse returns the counters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stats(self) -> Global___AlertStats:
+        """The counters."""
+
+    def __init__(
+        self,
+        *,
+        stats: Global___AlertStats | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stats", b"stats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertServiceGetStatsResponse: _TypeAlias = AlertServiceGetStatsResponse  # noqa: Y015
+
+@_typing.final
+class AlertStats(_message.Message):
+    """AlertStats is what the evaluator says of itself; `/stats` says more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    FIRING_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The evaluator's version."""
+    rules: _builtins.int
+    """Rules in force."""
+    pending: _builtins.int
+    """Alerts that are pending."""
+    firing: _builtins.int
+    """Alerts that fire."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it started."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        rules: _builtins.int = ...,
+        pending: _builtins.int = ...,
+        firing: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["firing", b"firing", "pending", b"pending", "rules", b"rules", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertStats: _TypeAlias = AlertStats  # noqa: Y015

@@ -70,6 +70,11 @@ class AlertServiceStub(object):
                 request_serializer=telemetry_dot_v1_dot_alerts__pb2.WatchAlertsRequest.SerializeToString,
                 response_deserializer=telemetry_dot_v1_dot_alerts__pb2.WatchAlertsResponse.FromString,
                 _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/telemetry.v1.AlertService/GetStats',
+                request_serializer=telemetry_dot_v1_dot_alerts__pb2.AlertServiceGetStatsRequest.SerializeToString,
+                response_deserializer=telemetry_dot_v1_dot_alerts__pb2.AlertServiceGetStatsResponse.FromString,
+                _registered_method=True)
 
 
 class AlertServiceServicer(object):
@@ -127,6 +132,13 @@ class AlertServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStats(self, request, context):
+        """GetStats returns which version runs since when, and how many alerts there are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AlertServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +176,11 @@ def add_AlertServiceServicer_to_server(servicer, server):
                     servicer.WatchAlerts,
                     request_deserializer=telemetry_dot_v1_dot_alerts__pb2.WatchAlertsRequest.FromString,
                     response_serializer=telemetry_dot_v1_dot_alerts__pb2.WatchAlertsResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=telemetry_dot_v1_dot_alerts__pb2.AlertServiceGetStatsRequest.FromString,
+                    response_serializer=telemetry_dot_v1_dot_alerts__pb2.AlertServiceGetStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -356,6 +373,33 @@ class AlertService(object):
             '/telemetry.v1.AlertService/WatchAlerts',
             telemetry_dot_v1_dot_alerts__pb2.WatchAlertsRequest.SerializeToString,
             telemetry_dot_v1_dot_alerts__pb2.WatchAlertsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/telemetry.v1.AlertService/GetStats',
+            telemetry_dot_v1_dot_alerts__pb2.AlertServiceGetStatsRequest.SerializeToString,
+            telemetry_dot_v1_dot_alerts__pb2.AlertServiceGetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

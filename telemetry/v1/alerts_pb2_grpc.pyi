@@ -51,6 +51,8 @@ class AlertServiceStub:
     """WatchAlerts returns all alerts once and then, as it happens, each that changes. It ends with RESOURCE_EXHAUSTED
     when the client reads so slowly that more than 10,000 changes wait, and should then be called again.
     """
+    GetStats: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.AlertServiceGetStatsRequest, _alerts_pb2.AlertServiceGetStatsResponse]
+    """GetStats returns which version runs since when, and how many alerts there are."""
 
 @_typing.type_check_only
 class AlertServiceAsyncStub(AlertServiceStub):
@@ -75,6 +77,8 @@ class AlertServiceAsyncStub(AlertServiceStub):
     """WatchAlerts returns all alerts once and then, as it happens, each that changes. It ends with RESOURCE_EXHAUSTED
     when the client reads so slowly that more than 10,000 changes wait, and should then be called again.
     """
+    GetStats: _aio.UnaryUnaryMultiCallable[_alerts_pb2.AlertServiceGetStatsRequest, _alerts_pb2.AlertServiceGetStatsResponse]  # type: ignore[assignment]
+    """GetStats returns which version runs since when, and how many alerts there are."""
 
 class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
     """AlertService shows the alerts that one evaluator has and keeps the silences. Lists page as AIP-158 says."""
@@ -138,5 +142,13 @@ class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
         """WatchAlerts returns all alerts once and then, as it happens, each that changes. It ends with RESOURCE_EXHAUSTED
         when the client reads so slowly that more than 10,000 changes wait, and should then be called again.
         """
+
+    @_abc_1.abstractmethod
+    def GetStats(
+        self,
+        request: _alerts_pb2.AlertServiceGetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_alerts_pb2.AlertServiceGetStatsResponse, _abc.Awaitable[_alerts_pb2.AlertServiceGetStatsResponse]]:
+        """GetStats returns which version runs since when, and how many alerts there are."""
 
 def add_AlertServiceServicer_to_server(servicer: AlertServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

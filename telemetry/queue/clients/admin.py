@@ -16,7 +16,8 @@ from telemetry.queue.clients.asking import ask
 from telemetry.queue.clients.errors import DeliveryTimeoutError, error_from_rpc
 from telemetry.queue.clients.positions import start_position
 from telemetry.queue.core.types import AtOffset, Place, Position
-from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
+from telemetry.runtime.channel import open_channel
+from telemetry.runtime.credentials import Credentials
 from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc, queue_pb2
 
 PAGE_SIZE: Final = 1000
@@ -54,18 +55,20 @@ class QueueAdmin:
     belongs to the event loop in which it was opened.
     """
 
-    def __init__(self, address: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, address: str, timeout_s: float = 10.0, credentials: Credentials | None = None) -> None:
         """Describe the client; entering opens it.
 
         Args:
             address: the queue, ``host:port``.
             timeout_s: how long a call may take, tries included; of streams, how long the next response may.
+            credentials: for a queue with TLS or tokens.
         """
         self._address = address
+        self._credentials = credentials
         self._timeout_s = timeout_s
 
     async def __aenter__(self) -> QueueAdmin:
-        self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(self._address, self._credentials)
         self._admin = queue_admin_pb2_grpc.QueueAdminServiceStub(self._channel)
         return self
 

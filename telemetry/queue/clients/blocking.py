@@ -12,6 +12,7 @@ from telemetry.queue.clients.batches import OutgoingMessage
 from telemetry.queue.clients.publisher import Publisher
 from telemetry.queue.clients.topics import Storage
 from telemetry.queue.core.types import Receipt
+from telemetry.runtime.credentials import Credentials
 
 _Result = TypeVar("_Result")
 
@@ -20,13 +21,21 @@ class BlockingPublisher:
     """The calls of :class:`Publisher` that scripts need; each blocks until it is done. May be used from several
     threads."""
 
-    def __init__(self, address: str, producer_id: str = "", delivery_timeout_s: float | None = 120.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        producer_id: str = "",
+        delivery_timeout_s: float | None = 120.0,
+        credentials: Credentials | None = None,
+    ) -> None:
         """Open a publisher to ``address``, ``host:port``; :meth:`Publisher.__init__` explains the rest."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="publisher", daemon=True)
         self._thread.start()
         # asyncio's locks bind to the loop in which they are first used, which is the thread's.
-        self._publisher = Publisher(address, producer_id, delivery_timeout_s=delivery_timeout_s)
+        self._publisher = Publisher(
+            address, producer_id, delivery_timeout_s=delivery_timeout_s, credentials=credentials
+        )
         self._run(self._publisher.start())
 
     def ensure_topic(self, topic: str, partitions: int = 1, storage: Storage | None = None) -> int:

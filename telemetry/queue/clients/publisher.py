@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Final
 
-import grpc
-
 from telemetry.queue.clients.accumulator import Accumulator
 from telemetry.queue.clients.batches import NO_ATTRIBUTES, Batch, DoneCallback, OutgoingMessage, encode_messages
 from telemetry.queue.clients.errors import (
@@ -24,7 +22,8 @@ from telemetry.queue.clients.sender import Sender
 from telemetry.queue.clients.topics import ProducerPosition, Storage, Topics, topic_of
 from telemetry.queue.clients.window import ByteWindow
 from telemetry.queue.core.types import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, Receipt
-from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
+from telemetry.runtime.channel import open_channel
+from telemetry.runtime.credentials import Credentials
 from telemetry.v1 import queue_admin_pb2
 
 CLOSE_TIMEOUT_S: Final = 30.0
@@ -51,6 +50,7 @@ class Publisher:
         batch_bytes: int = 1 << 20,
         window_bytes: int = 16 << 20,
         delivery_timeout_s: float | None = 120.0,
+        credentials: Credentials | None = None,
     ) -> None:
         """Describe the publisher; :meth:`start` opens it.
 
@@ -67,6 +67,7 @@ class Publisher:
             window_bytes: the most bytes accepted and not yet confirmed; more must wait.
             delivery_timeout_s: how long after the call a message may go unconfirmed before it fails; ``None`` means
                 until the publisher is closed.
+            credentials: for a queue with TLS or tokens.
         """
         if not 1 <= batch_messages <= BATCH_MESSAGES_MAX:
             raise ValueError(f"batch_messages is {batch_messages}; it must be 1 to {BATCH_MESSAGES_MAX}")
@@ -78,6 +79,7 @@ class Publisher:
         self._known_producer = bool(producer_id)
         self._epoch = producer_epoch
         self._address = address
+        self._credentials = credentials
         self._timeout_s = delivery_timeout_s
         self._window = ByteWindow(window_bytes)
         self._accumulator = Accumulator(batch_messages, batch_bytes, linger_s)
@@ -87,7 +89,7 @@ class Publisher:
 
     async def start(self) -> None:
         """Open the publisher. It connects when there is something to publish."""
-        self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(self._address, self._credentials)
         self._topics = Topics(self._channel, self._timeout_s)
         self._sender = Sender(self._channel, self.producer_id, self._accumulator, self._outbox, self._topics)
         self._sender.start()

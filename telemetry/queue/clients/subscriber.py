@@ -9,7 +9,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Literal
 
-import grpc
 from prometheus_client import Counter
 
 from telemetry.queue.clients.backoff import LONGEST_S, Backoff
@@ -20,7 +19,8 @@ from telemetry.queue.clients.permits import FLOW_MESSAGES_MAX
 from telemetry.queue.clients.positions import duration_of, start_position
 from telemetry.queue.clients.session import Session
 from telemetry.queue.core.types import AckStatus, Outcome, Place, Position
-from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
+from telemetry.runtime.channel import open_channel
+from telemetry.runtime.credentials import Credentials
 from telemetry.v1 import queue_pb2
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class Subscriber:
         max_deliver: int | None = None,
         permits_messages: int = 10_000,
         permits_bytes: int = 64 << 20,
+        credentials: Credentials | None = None,
     ) -> None:
         """Describe the subscription; :meth:`start` opens it.
 
@@ -93,12 +94,14 @@ class Subscriber:
             max_deliver: after how many attempts a new group's messages become dead letters.
             permits_messages: the most messages received and not settled, 1 to 1,000,000.
             permits_bytes: the most bytes of them.
+            credentials: for a queue with TLS or tokens.
         """
         if not 1 <= permits_messages <= FLOW_MESSAGES_MAX:
             raise ValueError(f"permits_messages is {permits_messages}; it must be 1 to {FLOW_MESSAGES_MAX}")
         if permits_bytes < 1:
             raise ValueError(f"permits_bytes is {permits_bytes}; it must be at least 1")
         self._address = address
+        self._credentials = credentials
         self._start = queue_pb2.SubscribeStart(
             topics=topics,
             group=group,
@@ -121,7 +124,7 @@ class Subscriber:
 
     async def start(self) -> None:
         """Open the subscriber."""
-        self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(self._address, self._credentials)
         self._task = asyncio.create_task(self._run(), name="subscribe")
 
     async def wait_started(self) -> None:

@@ -12,7 +12,9 @@ from telemetry.queue.core.errors import InvalidArgumentError, NotFoundError, Pre
 from telemetry.queue.core.types import AtOffset, PublishBatch, StoredBatch
 from telemetry.queue.engines.dead_letters import ORIGIN_PARTITION, ORIGIN_TOPIC
 from telemetry.queue.engines.engine import QueueEngine
+from telemetry.queue.services.rights import require
 from telemetry.queue.validation.admin import ChosenLetters
+from telemetry.runtime.tokens import Right
 from telemetry.v1 import queue_pb2
 
 PREFIX: Final = "dead-letter-"
@@ -154,6 +156,8 @@ class DeadLetters:
         origin = letter.attributes.get(ORIGIN_TOPIC, "")
         if not origin:
             raise PreconditionError(f"{where} has no attribute {ORIGIN_TOPIC}", field="topic")
+        # Whoever may publish to the dead-letter topic may have written any origin.
+        require(Right.PUBLISH, origin)
         try:
             partitions = (await self._engine.get_topic(origin)).config.partitions
         except NotFoundError:

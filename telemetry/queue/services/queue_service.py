@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 
@@ -12,10 +13,14 @@ from telemetry.queue.core.types import AckStatus
 from telemetry.queue.engines.engine import QueueEngine
 from telemetry.queue.services.open_streams import OpenStreams
 from telemetry.queue.services.pipeline import Pipeline
+from telemetry.queue.services.rights import require
+from telemetry.queue.services.seal import Seal
 from telemetry.queue.services.subscription_stream import serve_subscription
 from telemetry.queue.validation.ack import ack_entries
 from telemetry.queue.validation.publish import publish_batch
+from telemetry.runtime.grpc_tokens import PermissionDeniedError
 from telemetry.runtime.status import to_status
+from telemetry.runtime.tokens import Right
 from telemetry.v1 import queue_pb2
 
 _ACK_ENTRY_BYTES = 256
@@ -34,8 +39,9 @@ _ACK_STATUS = {
 class QueueService:
     """Serves `telemetry.v1.QueueService` from an engine. The methods are named as the RPCs."""
 
-    def __init__(self, engine: QueueEngine) -> None:
+    def __init__(self, engine: QueueEngine, seal: Seal | None = None) -> None:
         self._engine = engine
+        self._seal = seal
         self._limits = engine.limits
         self.publishes: Pipeline[wire_pb2.PublishRequest, queue_pb2.PublishResponse] = Pipeline(
             self._publish, lambda request: request.ByteSize(), lambda response: _RESPONSE_BYTES
@@ -79,17 +85,18 @@ class QueueService:
         context: grpc.aio.ServicerContext[queue_pb2.SubscribeRequest, wire_pb2.SubscribeResponse],
     ) -> None:
         """Hand out messages."""
-        await serve_subscription(self._engine, self.subscriptions, requests, context)
+        await serve_subscription(self._engine, self.subscriptions, requests, context, self._seal)
 
     async def _publish(self, request: wire_pb2.PublishRequest) -> queue_pb2.PublishResponse:
         response = queue_pb2.PublishResponse(request_id=request.request_id)
         try:
             batch = publish_batch(request, self._limits)
+            require(Right.PUBLISH, batch.topic)
             del request  # or its bytes would be held twice for as long as the disk takes
             receipt = await self._engine.publish(batch)
         except ClosedError:
             raise
-        except QueueError as error:
+        except (QueueError, PermissionDeniedError) as error:
             response.error.CopyFrom(to_status(error))
         else:
             response.receipt.partition = receipt.partition
@@ -101,7 +108,10 @@ class QueueService:
     async def _ack(self, request: queue_pb2.AckRequest) -> queue_pb2.AckResponse:
         response = queue_pb2.AckResponse(request_id=request.request_id)
         try:
-            statuses = await self._engine.ack(ack_entries(request))
+            entries = ack_entries(request)
+            if self._seal is not None:
+                entries = [replace(entry, delivery_id=self._seal.opened(entry.delivery_id)) for entry in entries]
+            statuses = await self._engine.ack(entries)
         except ClosedError:
             raise
         except QueueError as error:

@@ -11,12 +11,16 @@ import grpc
 
 from telemetry.queue import wire_pb2
 from telemetry.queue.core.errors import ClosedError, InvalidArgumentError
+from telemetry.queue.core.types import SubscribeOptions
 from telemetry.queue.engines.engine import QueueEngine, Subscription
 from telemetry.queue.services.encode import drain_response, event_response, started_response
 from telemetry.queue.services.open_streams import GOING_AWAY, OpenStreams
+from telemetry.queue.services.rights import require
+from telemetry.queue.services.seal import Seal
 from telemetry.queue.validation.fields import inside
 from telemetry.queue.validation.subscribe import permits, subscribe_options
 from telemetry.runtime.status import RequestError
+from telemetry.runtime.tokens import Right
 from telemetry.v1 import queue_pb2
 
 START_WAIT_S: Final = 30.0
@@ -32,11 +36,16 @@ class SessionEndedError(RequestError):
     code = "ABORTED"
 
 
-async def serve_subscription(engine: QueueEngine, streams: OpenStreams, requests: Requests, context: Context) -> None:
+async def serve_subscription(
+    engine: QueueEngine, streams: OpenStreams, requests: Requests, context: Context, seal: Seal | None = None
+) -> None:
     """Serve one stream until the client leaves, it has nothing more to wait for, or the server goes away.
+
+    With ``seal``, the client gets delivery ids that cannot be guessed.
 
     Raises:
         QueueError: if the subscription is refused or a request is wrong.
+        PermissionDeniedError: if the caller may not subscribe to the topics.
         SessionEndedError: if the session was ended from the other side.
         ClosedError: if the server is going away.
     """
@@ -46,18 +55,27 @@ async def serve_subscription(engine: QueueEngine, streams: OpenStreams, requests
         with inside("start"):
             with inside("flow"):
                 first_permits = permits(start.flow)
-            subscription = await engine.subscribe(subscribe_options(start, context.peer()))
+            options = subscribe_options(start, context.peer())
+            _check_rights(options)
+            subscription = await engine.subscribe(options)
         draining.add_done_callback(lambda _: subscription.stop_delivering())
         reader = asyncio.create_task(_take_flows(requests, subscription, draining))
         try:
             await context.write(started_response(subscription.started))
             subscription.add_permits(*first_permits)
-            await _send(subscription, reader, context)
+            await _send(subscription, reader, context, seal)
             if draining.done():
                 await _drain(subscription, reader, streams.drain_within_s, context)
         finally:
             reader.cancel()
             subscription.close(drained=draining.done())
+
+
+def _check_rights(options: SubscribeOptions) -> None:
+    """See that the caller may receive the topics, and may publish to where he would have dead letters put."""
+    require(Right.SUBSCRIBE, *options.topics)
+    if options.dead_letter_topic is not None:
+        require(Right.PUBLISH, options.dead_letter_topic)
 
 
 async def _start(requests: Requests) -> queue_pb2.SubscribeStart:
@@ -83,9 +101,9 @@ async def _take_flows(requests: Requests, subscription: Subscription, draining: 
     await subscription.wait_exhausted()
 
 
-async def _send(subscription: Subscription, reader: asyncio.Task[None], context: Context) -> None:
+async def _send(subscription: Subscription, reader: asyncio.Task[None], context: Context, seal: Seal | None) -> None:
     """Write events until the reader is done or delivering was stopped."""
-    sending = _Sending(subscription, reader, context)
+    sending = _Sending(subscription, reader, context, seal)
     task = asyncio.create_task(sending.run())
     reader.add_done_callback(lambda _: task.cancel() if sending.is_waiting else None)
     try:
@@ -101,10 +119,13 @@ async def _send(subscription: Subscription, reader: asyncio.Task[None], context:
 class _Sending:
     """One task for all that a stream sends; only while it waits for more may it be stopped from outside."""
 
-    def __init__(self, subscription: Subscription, reader: asyncio.Task[None], context: Context) -> None:
+    def __init__(
+        self, subscription: Subscription, reader: asyncio.Task[None], context: Context, seal: Seal | None
+    ) -> None:
         self._subscription = subscription
         self._reader = reader
         self._context = context
+        self._seal = seal
         self.is_waiting = False
 
     async def run(self) -> None:
@@ -114,7 +135,10 @@ class _Sending:
             events = await subscription.next_events()
             self.is_waiting = False
             for event in events:
-                await write(event_response(event))
+                response = event_response(event)
+                if self._seal is not None and response.HasField("delivery"):
+                    response.delivery.delivery_id = self._seal.sealed(response.delivery.delivery_id)
+                await write(response)
             if not events:
                 if subscription.closed_reason:
                     raise SessionEndedError(f"the session was ended: {subscription.closed_reason}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from datetime import UTC, datetime
 
+from telemetry import payloads
 from telemetry.codec import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE, encode_arrow, encode_json, frame_of
-from telemetry.console import payloads
 from telemetry.console.messages import message_lines
 from telemetry.console.payloads import payload_json, payload_lines
 from telemetry.live import LIVE_CONTENT_TYPE, LiveColumn, LiveUpdate

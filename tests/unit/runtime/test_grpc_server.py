@@ -18,7 +18,7 @@ from grpc_status import rpc_status
 from prometheus_client import REGISTRY
 
 from telemetry.runtime.errors import PortInUseError, StartupError
-from telemetry.runtime.grpc_server import CHANNEL_OPTIONS, GrpcServer
+from telemetry.runtime.grpc_server import CHANNEL_OPTIONS, SERVER_OPTIONS, GrpcServer
 from telemetry.runtime.status import InvalidArgumentError, UnavailableError
 from telemetry.v1 import query_pb2
 
@@ -234,3 +234,10 @@ async def test_an_address_of_another_machine_is_a_startup_error() -> None:
     with pytest.raises(StartupError, match=r"cannot listen on 192\.0\.2\.1:0 \(--grpc-port\)"):
         await server.start()
     await server.stop(grace_s=0)
+
+
+@pytest.mark.parametrize("options", [dict(SERVER_OPTIONS), dict(CHANNEL_OPTIONS)])
+def test_a_peer_that_hangs_is_found_within_a_minute(options: dict[str, int]) -> None:
+    """It was tried with a process that was stopped; that takes as long as it says."""
+    answer_ms = max(options["grpc.keepalive_timeout_ms"], options["grpc.http2.ping_timeout_ms"])
+    assert options["grpc.keepalive_time_ms"] + answer_ms <= 60_000
