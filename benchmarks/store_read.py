@@ -23,6 +23,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from telemetry.storage.cold.digits import digits_of
 from telemetry.storage.cold.files import DAY_US, HOUR_US, ColdFile, Level, Window
 from telemetry.storage.cold.reader import ColdReader
 from telemetry.storage.cold.windows import WindowWriter
@@ -97,7 +98,8 @@ def build(folder: Path, gpus: int, days: int, interval_s: int) -> list[ColdFile]
         frame = one_day(names, day, interval_s)
         begun = time.perf_counter()
         window = Window.day_of(START_US + day * DAY_US)
-        writer = WindowWriter(folder, window, METRICS, next(numbers), numbers, with_rollups=True)
+        metrics = {name: digits_of(frame.get_column(f"={name}")) for name in METRICS}
+        writer = WindowWriter(folder, window, metrics, next(numbers), numbers, with_rollups=True)
         for piece in frame.iter_slices(1 << 16):
             writer.write(piece)
         writer.finish()

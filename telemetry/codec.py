@@ -24,6 +24,7 @@ from typing import Final, cast
 import orjson
 import polars as pl
 
+from telemetry.arrow_stream import unpacked_size
 from telemetry.model import GPU, TIMESTAMP, Record, gpu_identity
 from telemetry.tabular import Role, column_of, from_epoch, in_range, is_absent, plausible, read_number, read_time
 
@@ -41,6 +42,9 @@ TIME_TYPE: Final = pl.Datetime("us", "UTC")
 
 RECORDS_MAX: Final = 65_536
 """Most records that a message may hold."""
+
+UNPACKED_BYTES_MAX: Final = 128 << 20
+"""Most bytes that an Arrow message may take once its buffers are unpacked."""
 
 
 class CodecError(ValueError):
@@ -112,6 +116,12 @@ def decode(data: bytes, content_type: str) -> pl.DataFrame:
 
 
 def _decode_arrow(data: bytes) -> pl.DataFrame:
+    try:
+        size = unpacked_size(data)
+    except ValueError as error:
+        raise CodecError(str(error)) from None
+    if size > UNPACKED_BYTES_MAX:
+        raise CodecError(f"unpacked it would take {size} bytes; at most {UNPACKED_BYTES_MAX} are allowed")
     try:
         frame = pl.read_ipc_stream(io.BytesIO(data))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.queue.programs import MissingError, Program
+from benchmarks.queue.programs import MissingError
 from benchmarks.queue.report import Figure, Number, Row
 from benchmarks.store.dataset import TEN, Dataset, spooled, unspooled
 from benchmarks.store.pipeline import Pipeline, messages, publish, running
@@ -124,7 +124,7 @@ def _ours(size: Size, dataset: Dataset) -> Kept:
     hot_bytes = folder_bytes(store / "hot")
     with running(folder, "--compact-interval", "1s", "--compact-after", "0s") as pipeline:
         begun = time.perf_counter()
-        _wait_compacted(store, pipeline.collector)
+        _wait_compacted(store, pipeline)
         compacted_s = time.perf_counter() - begun
         times = pipeline.collector.watched.cpu_times()
         compaction_cpu_s = times.children_user + times.children_system
@@ -145,12 +145,20 @@ def _ours(size: Size, dataset: Dataset) -> Kept:
     return Kept("telemetry", seconds, cpu_s, rss_mb, size_bytes, records, cold_ms, warm_ms, note)
 
 
-def _wait_compacted(store: Path, collector: Program) -> None:
-    """Wait until nothing is left in the hot tier."""
+def _wait_compacted(store: Path, pipeline: Pipeline) -> None:
+    """Wait until nothing is left in the hot tier and the round is over that moved it, which merges after that."""
+    collector, stub = pipeline.collector, pipeline.stub()
     deadline = time.monotonic() + COMPACTED_S_MAX
-    while folder_bytes(store / "hot"):
+    moved_at: float | None = None
+    while True:
+        left = folder_bytes(store / "hot")
+        if left == 0 and moved_at is None:
+            moved_at = time.time()
+        if moved_at is not None:
+            stats = stub.GetStats(query_pb2.QueryServiceGetStatsRequest()).stats
+            if stats.compaction_time.ToMicroseconds() / 1e6 > moved_at:
+                return
         if time.monotonic() > deadline or collector.process.poll() is not None:
-            left = folder_bytes(store / "hot")
             raise SystemExit(f"{left:,} bytes are still hot: {collector.log.read_text()[-2000:]}")
         time.sleep(0.1)
 

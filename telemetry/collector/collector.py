@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import time
 from collections.abc import Mapping
@@ -21,8 +22,10 @@ from telemetry.collector.query_service import QueryService
 from telemetry.collector.topics import Topics
 from telemetry.collector.worker import Worker
 from telemetry.collector.writer import Writer
+from telemetry.runtime.credentials import Credentials
 from telemetry.runtime.grpc_server import GrpcServer
 from telemetry.runtime.http import HttpServer
+from telemetry.runtime.security import OPEN, Security
 from telemetry.storage.compactor import CompactionSettings, Compactor
 from telemetry.storage.tiered import TieredStore
 from telemetry.v1 import query_pb2, query_pb2_grpc
@@ -52,6 +55,7 @@ class CollectorSettings:
         http_port: port of the HTTP side; 0 means any free one.
         compaction: when the store is compacted, and what is deleted.
         gpus_max: how many GPUs are kept; records of others go to quarantine.
+        credentials: for a queue with TLS or tokens.
     """
 
     queue: str
@@ -62,28 +66,31 @@ class CollectorSettings:
     http_port: int = 8080
     compaction: CompactionSettings = field(default_factory=CompactionSettings)
     gpus_max: int = GPUS_MAX
+    credentials: Credentials | None = None
 
 
 class Collector:
     """Fills a store from the queue and answers from it."""
 
-    def __init__(self, settings: CollectorSettings, store: TieredStore) -> None:
-        """Prepare; the store is the caller's to close."""
+    def __init__(self, settings: CollectorSettings, store: TieredStore, security: Security = OPEN) -> None:
+        """Prepare; the store is the caller's to close, and ``security`` guards both ports."""
         self._settings = settings
         self._store = store
         self._counters = Counters(settings.workers)
         self._live = LiveView()
         self._writer = Writer(store, self._counters, self._live.add, settings.gpus_max)
         self._compactor = Compactor(store, settings.compaction)
-        self._topics = Topics(settings.queue)
+        self._topics = Topics(settings.queue, settings.credentials)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="read")
+        # Containers on a host may share its name and have the same process ids.
+        self._name = f"{socket.gethostname()[:80]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._workers = [self._worker(number) for number in range(settings.workers)]
         self._service = QueryService(store, self._stats)
         register = partial(query_pb2_grpc.add_QueryServiceServicer_to_server, self._service)
         service = (query_pb2.DESCRIPTOR.services_by_name["QueryService"], register)
-        self._grpc = GrpcServer([service], host=settings.host, port=settings.grpc_port)
+        self._grpc = GrpcServer([service], host=settings.host, port=settings.grpc_port, security=security)
         app = collector_app(store, self._stats, self.checks)
-        self._http = HttpServer(app, settings.host, {"--health-port": settings.http_port})
+        self._http = HttpServer(app, settings.host, {"--health-port": settings.http_port}, security=security)
 
     @property
     def grpc_port(self) -> int:
@@ -132,7 +139,8 @@ class Collector:
         writing = asyncio.create_task(self._writer.run(), name="writer")
         receiving = [asyncio.create_task(worker.run(), name="worker") for worker in self._workers]
         receiving.append(asyncio.create_task(self._compactor.run(), name="compactor"))
-        receiving.append(asyncio.create_task(publish_live(self._settings.queue, self._live, self._store), name="live"))
+        live = publish_live(self._settings.queue, self._live, self._store, self._settings.credentials)
+        receiving.append(asyncio.create_task(live, name="live"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             done, _ = await asyncio.wait([writing, stopping, *receiving], return_when=asyncio.FIRST_COMPLETED)
@@ -172,11 +180,12 @@ class Collector:
     def _worker(self, number: int) -> Worker:
         return Worker(
             self._settings.queue,
-            f"{socket.gethostname()[:80]}-{os.getpid()}-{number}",
+            f"{self._name}-{number}",
             self._settings.group,
             topics=self._topics,
             store=self._store,
             writer=self._writer,
             threads=self._threads,
             permits_bytes=PERMITS_BYTES // self._settings.workers,
+            credentials=self._settings.credentials,
         )

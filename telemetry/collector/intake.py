@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
@@ -16,7 +17,6 @@ from telemetry.codec import (
     CONTENT_TYPE,
     JSON_CONTENT_TYPE,
     SOURCE,
-    CodecError,
     decode,
     decode_json,
     encode_arrow,
@@ -33,6 +33,20 @@ COLUMNS_MAX: Final = 2_000
 
 TEXT_BYTES_MAX: Final = 64 << 10
 """Most bytes of a record's GPU and labels together: they stay in memory for as long as the GPU is known."""
+
+CELLS_MAX: Final = 1 << 19
+"""Most cells of a table made of messages with a record each: it has a column for every name that any of them has."""
+
+INDIGESTIBLE: Final = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    ArithmeticError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RecursionError,
+)
+"""What records can make of code that has a fault; one message must not stop all others."""
 
 _TIME_END_US: Final = 253_402_300_800_000_000
 """The year 10000, in microseconds since 1970: later times have no RFC 3339 text."""
@@ -54,20 +68,38 @@ class Delivery(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Records that were read together.
+
+    Attributes:
+        frame: the records.
+        offsets: the message that each is from; a single one if all are from the same.
+    """
+
+    frame: pl.DataFrame
+    offsets: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What messages hold.
 
     Attributes:
-        frames: their records, in order.
-        offsets: the message of each frame; of frames that hold several messages, the first.
+        pieces: their records, in order.
         quarantine: lines for what cannot be stored as records.
-        size: bytes that the frames take in memory, about.
+        size: bytes that all of it takes in memory, about.
+        from_offset: messages before it are left out.
     """
 
-    frames: Sequence[pl.DataFrame]
-    offsets: Sequence[int]
+    pieces: Sequence[Piece]
     quarantine: Sequence[bytes]
     size: int
+    from_offset: int = 0
+
+    @property
+    def frames(self) -> Sequence[pl.DataFrame]:
+        """The records alone."""
+        return [piece.frame for piece in self.pieces]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +117,14 @@ class Intake:
 
 
 def read(delivery: Delivery, from_offset: int = 0) -> Contents:
-    """Read the messages of a delivery that are at ``from_offset`` or beyond."""
-    frames: list[tuple[int, pl.DataFrame]] = []
+    """Read the messages of a delivery that are at ``from_offset`` or beyond. Nothing that they hold raises an error."""
+    read_pieces: list[Piece] = []
     quarantine: list[bytes] = []
     singles: list[tuple[int, Record]] = []
+
+    def refuse(offset: int, reason: object) -> None:
+        quarantine.append(refusal(delivery, offset, _message(delivery, offset), str(reason)))
+
     for offset, message in zip(delivery.offsets, delivery.messages, strict=True):
         if offset < from_offset:
             continue
@@ -98,31 +134,47 @@ def read(delivery: Delivery, from_offset: int = 0) -> Contents:
         content_type = message.attributes.get(CONTENT_TYPE, "")
         try:
             if content_type == JSON_CONTENT_TYPE:
-                singles.append((offset, decode_json(message.data)))
-                continue
-            frames += _frames_of(singles)
+                record = decode_json(message.data)
+                width = 2 + len(record.metrics) + len(record.labels)
+            else:
+                frame = decode(message.data, content_type)
+                width = frame.width
+        except INDIGESTIBLE as error:
+            refuse(offset, error)
+            continue
+        if width > COLUMNS_MAX:
+            refuse(offset, f"{width} columns; at most {COLUMNS_MAX} are stored")
+        elif content_type == JSON_CONTENT_TYPE:
+            singles.append((offset, record))
+        else:
+            read_pieces += _framed(singles, refuse)
             singles = []
-            frame = decode(message.data, content_type)
-        except (CodecError, pl.exceptions.PolarsError) as error:
-            quarantine.append(refusal(delivery, offset, message, str(error)))
-            continue
-        if frame.width > COLUMNS_MAX:
-            reason = f"{frame.width} columns; at most {COLUMNS_MAX} are stored"
-            quarantine.append(refusal(delivery, offset, message, reason))
-            continue
-        frames.append((offset, frame))
-    frames += _frames_of(singles)
-    kept: list[tuple[int, pl.DataFrame]] = []
-    for offset, frame in frames:
+            read_pieces.append(Piece(frame, [offset]))
+    read_pieces += _framed(singles, refuse)
+    kept: list[Piece] = []
+    for piece in read_pieces:
         for is_wrong, reason in _WRONGS:
-            wrong = is_wrong(frame)
+            wrong = is_wrong(piece.frame)
             if wrong is not None:
-                quarantine.append(refused_rows(delivery, offset, frame.filter(wrong), reason))
-                frame = frame.filter(~wrong)
-        if frame.height:
-            kept.append((offset, frame))
-    size = sum(int(frame.estimated_size()) for _, frame in kept)
-    return Contents([frame for _, frame in kept], [offset for offset, _ in kept], quarantine, size)
+                piece, lines = sifted(delivery, piece, wrong, reason)
+                quarantine += lines
+        if piece.frame.height:
+            kept.append(piece)
+    size = sum(int(piece.frame.estimated_size()) for piece in kept) + sum(map(len, quarantine))
+    return Contents(kept, quarantine, size, from_offset)
+
+
+def sifted(delivery: Delivery, piece: Piece, is_wrong: pl.Series, reason: str) -> tuple[Piece, list[bytes]]:
+    """Take wrong records out: the others, and lines of the quarantine with the reason, a message each."""
+    wrong = piece.frame.filter(is_wrong)
+    right = piece.frame.filter(~is_wrong)
+    if len(piece.offsets) > 1:
+        marks = is_wrong.to_list()
+        gone = [offset for offset, mark in zip(piece.offsets, marks, strict=True) if mark]
+        kept = [offset for offset, mark in zip(piece.offsets, marks, strict=True) if not mark]
+        return Piece(right, kept), [_refused_rows(delivery, offset, wrong[n], reason) for n, offset in enumerate(gone)]
+    lines = [_refused_rows(delivery, piece.offsets[0], wrong, reason)] if wrong.height else []
+    return Piece(right, piece.offsets), lines
 
 
 def next_offset(delivery: Delivery) -> int:
@@ -153,8 +205,9 @@ def batch_of(
         done = stored_through({**stored, **positions}, intake.partition, created_us)
         if next_offset(delivery) <= done:
             continue
-        # It was read before others that held some of the same messages were stored.
-        contents = pass_on(delivery, read(delivery, done) if delivery.offsets[0] < done else intake.contents)
+        # Since it was read, others may have been stored that held some of the same messages.
+        is_current = max(delivery.offsets[0], intake.contents.from_offset) >= done
+        contents = pass_on(delivery, intake.contents if is_current else read(delivery, done))
         frames += contents.frames
         quarantine += contents.quarantine
         positions[intake.partition] = Position(created_us, next_offset(delivery))
@@ -163,31 +216,31 @@ def batch_of(
 
 def refusal(delivery: Delivery, offset: int, message: queue_pb2.Message, reason: str) -> bytes:
     """A line of the quarantine: why, where it came from, and all of the message, as it was."""
-    return _line(
-        delivery,
-        offset,
-        reason,
-        source=message.attributes.get(SOURCE, ""),
-        content_type=message.attributes.get(CONTENT_TYPE, ""),
-        data=message.data,
-    )
+    return _line(delivery, offset, reason, message, message.attributes.get(CONTENT_TYPE, ""), message.data)
 
 
-def refused_rows(delivery: Delivery, offset: int, rows: pl.DataFrame, reason: str) -> bytes:
+def _refused_rows(delivery: Delivery, offset: int, rows: pl.DataFrame, reason: str) -> bytes:
     """The same for some records of a message, as a message of their own."""
-    message = delivery.messages[delivery.offsets.index(offset)]
-    return _line(
-        delivery,
-        offset,
-        f"{rows.height} records: {reason}" if rows.height > 1 else reason,
-        source=message.attributes.get(SOURCE, ""),
-        content_type=ARROW_CONTENT_TYPE,
-        data=encode_arrow(rows),
-    )
+    message = _message(delivery, offset)
+    if message.attributes.get(CONTENT_TYPE) == JSON_CONTENT_TYPE:
+        return refusal(delivery, offset, message, reason)
+    reason = f"{rows.height} records: {reason}" if rows.height > 1 else reason
+    return _line(delivery, offset, reason, message, ARROW_CONTENT_TYPE, encode_arrow(rows))
 
 
-def _line(delivery: Delivery, offset: int, reason: str, *, source: str, content_type: str, data: bytes) -> bytes:
-    fields = _origin(delivery, offset) | {"source": source, "content_type": content_type, "reason": reason}
+def _line(
+    delivery: Delivery, offset: int, reason: str, message: queue_pb2.Message, content_type: str, data: bytes
+) -> bytes:
+    fields = _origin(delivery, offset) | {
+        "source": message.attributes.get(SOURCE, ""),
+        "content_type": content_type,
+        "reason": reason,
+    }
+    others = {name: value for name, value in message.attributes.items() if name not in (CONTENT_TYPE, SOURCE)}
+    if others:
+        fields["attributes"] = others
+    if message.ordering_key:
+        fields["ordering_key"] = message.ordering_key
     try:
         fields["raw"] = data.decode()
     except UnicodeDecodeError:
@@ -195,14 +248,19 @@ def _line(delivery: Delivery, offset: int, reason: str, *, source: str, content_
     return orjson.dumps(fields, option=orjson.OPT_UTC_Z)
 
 
+def _message(delivery: Delivery, offset: int) -> queue_pb2.Message:
+    return delivery.messages[bisect_left(delivery.offsets, offset)]
+
+
 def _rejected_row(delivery: Delivery, offset: int, message: queue_pb2.Message) -> bytes:
     try:
         row = orjson.loads(message.data)
-    except orjson.JSONDecodeError:
-        row = None
-    if not isinstance(row, dict) or not {"source", "line", "reason", "raw"} <= row.keys():
-        return refusal(delivery, offset, message, "not a rejected row: source, line, reason and raw are expected")
-    return orjson.dumps(row | _origin(delivery, offset), option=orjson.OPT_UTC_Z)
+        if isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in _ROW.items()):
+            return orjson.dumps(row | _origin(delivery, offset), option=orjson.OPT_UTC_Z)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        # What can be read need not be so shallow that it can be written.
+        pass
+    return refusal(delivery, offset, message, "not a rejected row: source, line, reason and raw are expected")
 
 
 def _origin(delivery: Delivery, offset: int) -> dict[str, Any]:
@@ -214,14 +272,34 @@ def _origin(delivery: Delivery, offset: int) -> dict[str, Any]:
     }
 
 
-def _frames_of(singles: Sequence[tuple[int, Record]]) -> list[tuple[int, pl.DataFrame]]:
-    if not singles:
-        return []
-    try:
-        return [(singles[0][0], frame_of([record for _, record in singles]))]
-    except pl.exceptions.DuplicateError:
-        # A name that is a metric of one record and a label of another.
-        return [(offset, frame_of([record])) for offset, record in singles]
+def _framed(singles: Sequence[tuple[int, Record]], refuse: Callable[[int, object], None]) -> list[Piece]:
+    """Put records together that came a message each."""
+    pieces: list[Piece] = []
+    for group in _grouped(singles):
+        try:
+            pieces.append(Piece(frame_of([record for _, record in group]), [offset for offset, _ in group]))
+        except INDIGESTIBLE:
+            # A name that is a metric of one record and a label of another, for one.
+            for offset, record in group:
+                try:
+                    pieces.append(Piece(frame_of([record]), [offset]))
+                except INDIGESTIBLE as error:
+                    refuse(offset, error)
+    return pieces
+
+
+def _grouped(singles: Sequence[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
+    group: list[tuple[int, Record]] = []
+    names: set[str] = set()
+    for offset, record in singles:
+        more = names.union(record.metrics, record.labels)
+        if group and (len(group) + 1) * len(more) > CELLS_MAX:
+            yield group
+            group, more = [], {*record.metrics, *record.labels}
+        group.append((offset, record))
+        names = more
+    if group:
+        yield group
 
 
 def _out_of_time(frame: pl.DataFrame) -> pl.Series | None:
@@ -240,6 +318,9 @@ def _too_much_text(frame: pl.DataFrame) -> pl.Series | None:
     is_long = lengths.sum_horizontal() > TEXT_BYTES_MAX
     return is_long if is_long.any() else None
 
+
+_ROW: Final = {"source": str, "line": int, "reason": str, "raw": str}
+"""What a row has that a streamer could not read."""
 
 _WRONGS: Final[Sequence[tuple[Callable[[pl.DataFrame], pl.Series | None], str]]] = (
     (_out_of_time, "time out of range"),

@@ -10,7 +10,7 @@ from typing import Final
 
 from telemetry.codec import CONTENT_TYPE
 from telemetry.live import LIVE_CONTENT_TYPE, LiveColumn, LiveUpdate
-from telemetry.queue.client import Publisher, QueueClientError
+from telemetry.queue.client import Credentials, Publisher, QueueClientError
 from telemetry.storage.store import Change, Gpu, Store
 from telemetry.topics import LIVE_TOPIC
 
@@ -73,12 +73,16 @@ class LiveView:
             yield LiveUpdate([], [], {}, {gpu: labels[gpu] for gpu in rest[first : first + GPUS_MAX]})
 
 
-async def publish_live(address: str, view: LiveView, store: Store) -> None:
+async def publish_live(address: str, view: LiveView, store: Store, credentials: Credentials | None = None) -> None:
     """Publish updates until cancelled. What cannot be published within a moment is given up: the next one is newer."""
     loop = asyncio.get_running_loop()
     labels_at = loop.time()
     async with Publisher(
-        address, linger_s=0.0, window_bytes=WINDOW_BYTES, delivery_timeout_s=2 * INTERVAL_S
+        address,
+        linger_s=0.0,
+        window_bytes=WINDOW_BYTES,
+        delivery_timeout_s=2 * INTERVAL_S,
+        credentials=credentials,
     ) as publisher:
         while True:
             await asyncio.sleep(INTERVAL_S)

@@ -13,7 +13,8 @@ from telemetry.queue.engines.disk import DiskEngine
 from telemetry.queue.server import QueueServer
 from telemetry.runtime.datadir import DataDirectoryLock
 from telemetry.runtime.errors import StartupError
-from telemetry.runtime.listen import join_address, require_loopback
+from telemetry.runtime.listen import is_loopback, join_address
+from telemetry.runtime.security import Security, SecurityFlags
 from telemetry.storage.tiered import TieredStore
 
 
@@ -29,7 +30,7 @@ class ProcessSettings:
         synced: whether records are on disk before they are acked.
         broker_port: HTTP port of the collector's own queue, whose gRPC port follows; 0 means any free ones. Only used
             when the collector has no other queue.
-        insecure: whether other machines may connect.
+        security: what guards the ports, those of its own queue too.
     """
 
     data_dir: Path
@@ -38,7 +39,7 @@ class ProcessSettings:
     quarantine_bytes: int
     synced: bool
     broker_port: int
-    insecure: bool
+    security: SecurityFlags
 
 
 async def run_collector(collector: CollectorSettings, process: ProcessSettings, stop: asyncio.Event) -> None:
@@ -47,7 +48,7 @@ async def run_collector(collector: CollectorSettings, process: ProcessSettings, 
     Raises:
         StartupError: if it cannot start, or its own queue fails.
     """
-    require_loopback(collector.host, process.insecure)
+    security = process.security.load(collector.host)
     with DataDirectoryLock(process.data_dir):
         store = TieredStore(
             process.data_dir,
@@ -58,17 +59,19 @@ async def run_collector(collector: CollectorSettings, process: ProcessSettings, 
         )
         try:
             if collector.queue:
-                await Collector(collector, store).run(stop)
+                await Collector(collector, store, security).run(stop)
                 return
-            async with _own_queue(collector.host, process) as queue:
-                settings = replace(collector, queue=join_address(collector.host, queue.grpc_port))
-                await _run_beside(queue, Collector(settings, store), stop)
+            _check_own(collector, security)
+            async with _own_queue(collector.host, process, security) as queue:
+                host = collector.host if is_loopback(collector.host) else "localhost"
+                settings = replace(collector, queue=join_address(host, queue.grpc_port))
+                await _run_beside(queue, Collector(settings, store, security), stop)
         finally:
             store.close()
 
 
 @asynccontextmanager
-async def _own_queue(host: str, process: ProcessSettings) -> AsyncIterator[QueueServer]:
+async def _own_queue(host: str, process: ProcessSettings, security: Security) -> AsyncIterator[QueueServer]:
     port = process.broker_port
     server = QueueServer(
         DiskEngine(process.data_dir / "queue"),
@@ -77,9 +80,23 @@ async def _own_queue(host: str, process: ProcessSettings) -> AsyncIterator[Queue
         http_port=port,
         grpc_flag="--broker-port (the port after it)",
         http_flag="--broker-port",
+        security=security,
     )
     async with server:
         yield server
+
+
+def _check_own(collector: CollectorSettings, security: Security) -> None:
+    """See that the collector can be a client of its own queue.
+
+    Raises:
+        StartupError: naming the flag that is missing.
+    """
+    given = collector.credentials
+    if security.tls is not None and (given is None or given.ca is None):
+        raise StartupError("without --queue, --tls-cert needs --ca: the collector has to believe its own queue")
+    if security.tokens is not None and (given is None or given.token_file is None):
+        raise StartupError("without --queue, --tokens needs --token-file: the collector has to show its queue a token")
 
 
 async def _run_beside(queue: QueueServer, collector: Collector, stop: asyncio.Event) -> None:

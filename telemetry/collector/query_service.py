@@ -29,6 +29,12 @@ PIECE_RECORDS: Final = 1_000
 VALUES_MAX: Final = 1_500_000
 """Most values in one answer of QuerySeries or GetLatest: what fits into one message."""
 
+NAMED_MAX: Final = 1_000
+"""Up to so many GPUs that are named are looked up one by one."""
+
+NAMED_AT_ONCE_MAX: Final = 200
+"""Up to so many GPUs that are named are answered at once: handing them to a thread would take longer."""
+
 _THREADS: Final = 4
 """Queries that read at the same time."""
 
@@ -49,12 +55,16 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def ListGpus(self, request: query_pb2.ListGpusRequest, context: Any) -> query_pb2.ListGpusResponse:  # noqa: N802
+        if 0 < len(request.selector.gpus) <= NAMED_AT_ONCE_MAX:
+            return self._list_gpus(request)
         return await self._off_loop(self._list_gpus, request)
 
     async def ListHosts(self, request: query_pb2.ListHostsRequest, context: Any) -> query_pb2.ListHostsResponse:  # noqa: N802
         return await self._off_loop(self._list_hosts, request)
 
     async def GetLatest(self, request: query_pb2.GetLatestRequest, context: Any) -> query_pb2.GetLatestResponse:  # noqa: N802
+        if 0 < len(request.selector.gpus) <= NAMED_AT_ONCE_MAX:
+            return self._get_latest(request)
         return await self._off_loop(self._get_latest, request)
 
     async def StreamRecords(  # noqa: N802
@@ -75,10 +85,16 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
     async def _off_loop(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
+    def _gpus(self, selector: query_pb2.GpuSelector) -> Sequence[Gpu]:
+        """GPUs by identity among which are all that a selector chooses: of a few named ones not the whole fleet."""
+        if not 0 < len(selector.gpus) <= NAMED_MAX:
+            return self._store.gpus()
+        found = (self._store.find(name) for name in sorted(set(selector.gpus)))
+        return [gpu for gpu in found if gpu is not None]
+
     def _list_gpus(self, request: query_pb2.ListGpusRequest) -> query_pb2.ListGpusResponse:
-        matching = [
-            gpu for gpu in select(self._store.gpus(), request.selector) if gpu.gpu.startswith(request.gpu_prefix)
-        ]
+        chosen_by_selector = select(self._gpus(request.selector), request.selector)
+        matching = [gpu for gpu in chosen_by_selector if gpu.gpu.startswith(request.gpu_prefix)]
         chosen, token = page(matching, lambda gpu: gpu.gpu, request.page_size, request.page_token, _weight)
         return query_pb2.ListGpusResponse(
             gpus=[_gpu_message(gpu) for gpu in chosen],
@@ -107,7 +123,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         )
 
     def _get_latest(self, request: query_pb2.GetLatestRequest) -> query_pb2.GetLatestResponse:
-        gpus = select(self._store.gpus(), request.selector)
+        gpus = select(self._gpus(request.selector), request.selector)
         names = list(dict.fromkeys(request.metrics)) or sorted({name for gpu in gpus for name in gpu.latest})
         _check_size(len(gpus) * len(names), "selector")
         columns = [
@@ -125,7 +141,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         )
 
     def _records(self, request: query_pb2.StreamRecordsRequest) -> Iterator[query_pb2.StreamRecordsResponse]:
-        gpus, span = select(self._store.gpus(), request.selector), span_of(request.range)
+        gpus, span = select(self._gpus(request.selector), request.selector), span_of(request.range)
         if request.order not in query_pb2.RecordOrder.values():
             raise InvalidArgumentError(f"{request.order} is not an order", field="order")
         newest_first = request.order != query_pb2.RECORD_ORDER_OLDEST_FIRST
@@ -163,7 +179,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         started = perf_counter()
         metrics, (span, steps) = metrics_of(request), steps_of(request)
         aggregation = aggregation_of(request.aggregation, "aggregation")
-        gpus = select(self._store.gpus(), request.selector)
+        gpus = select(self._gpus(request.selector), request.selector)
         grouping = aggregation_of(request.grouping.aggregation, "grouping.aggregation")
         groups: dict[str | tuple[str, ...], list[Gpu]] = {gpu.gpu: [gpu] for gpu in gpus}
         if request.HasField("grouping"):

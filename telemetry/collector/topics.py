@@ -9,7 +9,8 @@ import grpc
 
 from telemetry import topics
 from telemetry.queue.clients.asking import CALL_TIMEOUT_S, ask
-from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
+from telemetry.runtime.channel import open_channel
+from telemetry.runtime.credentials import Credentials
 from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc
 
 TOPICS: Final = (topics.DATA, topics.QUARANTINE, topics.LIVE)
@@ -21,9 +22,9 @@ class Topics:
     Every method raises QueueClientError when it refuses.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
         """Ask the queue at ``address``."""
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(address, credentials)
         self._admin = queue_admin_pb2_grpc.QueueAdminServiceStub(self._channel)
 
     @property

@@ -12,6 +12,7 @@ from telemetry.collector.intake import Intake, read, stored_through
 from telemetry.collector.topics import Topics
 from telemetry.collector.writer import Waiting, Writer
 from telemetry.queue.client import (
+    Credentials,
     MissedMessages,
     PartitionsAssigned,
     PartitionsRevoked,
@@ -47,11 +48,13 @@ class Worker:
         writer: Writer,
         threads: ThreadPoolExecutor,
         permits_bytes: int,
+        credentials: Credentials | None = None,
     ) -> None:
         """Describe the member; :meth:`run` receives."""
         self._address, self._member, self._group = address, member, group
         self._topics, self._store, self._writer, self._threads = topics, store, writer, threads
         self._permits_bytes = permits_bytes
+        self._credentials = credentials
         self._subscriber: Subscriber | None = None
         self._created_us: dict[str, int] = {}
         self.trouble = ""
@@ -71,6 +74,7 @@ class Worker:
                     mode="ordered",
                     max_deliver=MAX_DELIVER,
                     permits_bytes=self._permits_bytes,
+                    credentials=self._credentials,
                 )
                 await self._subscriber.start()
                 await self._subscriber.wait_started()

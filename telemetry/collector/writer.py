@@ -7,37 +7,37 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
-
-import polars as pl
 
 from telemetry.collector.admission import GPUS_MAX, Admission
 from telemetry.collector.counters import Counters
-from telemetry.collector.intake import Contents, Delivery, Intake, batch_of, refusal
+from telemetry.collector.following import storing
+from telemetry.collector.intake import INDIGESTIBLE, Contents, Delivery, Intake, batch_of, refusal, stored_through
 from telemetry.queue.clients.backoff import Backoff
 from telemetry.storage.store import Change, Committed, Store, StoreError, TopicPartition
 
 log = logging.getLogger(__name__)
 
 COMMIT_INTERVAL_S: Final = 0.2
-"""How long a delivery waits for others before it is committed."""
+"""How long a delivery waits for others at most before it is committed."""
+
+GATHER_S: Final = 0.004
+"""How long one waits in any case: what was published together arrives within a moment."""
+
+REST: Final = 3
+"""After a commit the next one waits so many times as long as that took, so that commits cost little when each brings
+little, and come at once when nothing is going on."""
 
 COMMIT_BYTES: Final = 12 << 20
-"""Bytes of decoded records at which a commit begins at once; it takes hardly more than that."""
+"""Bytes of decoded records, and of lines for the quarantine, at which a commit begins at once; it takes hardly more."""
+
+COMMIT_CELLS: Final = 16 << 20
+"""Most cells of the table that a commit makes of its records, which has a column for every metric and label that any of
+them has; what would make more is committed in parts, down to one delivery."""
 
 PENDING_BYTES_MAX: Final = 32 << 20
-"""Bytes of decoded records that may wait; whoever brings more has to wait itself."""
-
-_INDIGESTIBLE: Final = (
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-    ArithmeticError,
-    ValueError,
-    TypeError,
-    LookupError,
-)
-"""What records can make of a store that has a fault; one message must not stop all others."""
+"""Bytes of the same that may wait; whoever brings more has to wait itself."""
 
 
 class Settled(Delivery, Protocol):
@@ -58,9 +58,10 @@ class Waiting:
 class Writer:
     """Commits what workers bring and acks it. Nothing is acked that is not durable.
 
-    Deliveries gather for :data:`COMMIT_INTERVAL_S` or :data:`COMMIT_BYTES`; while one commit runs the next batch
-    gathers, so that a slow disk makes batches larger. When the store refuses, the same batch is tried again until it is
-    stored; until then nothing is acked and memory is bounded.
+    Deliveries gather for a moment, or for as long as :data:`REST` says but never beyond :data:`COMMIT_INTERVAL_S` or
+    :data:`COMMIT_BYTES`; while one commit runs the next batch gathers, so that a slow disk makes batches larger. When
+    the store refuses, the same batch is tried again until it is stored; until then nothing is acked and memory is
+    bounded.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Writer:
         self._pending_bytes = 0
         self._in_work = 0
         self._oldest_at: float | None = None
+        self._rested_at = 0.0
+        """When the next commit may begin, unless it has waited for long or is large."""
         self._room = asyncio.Condition()
         self._arrived = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -126,6 +129,8 @@ class Writer:
         kept = [each for each in self._pending if each.member != member or each.intake.partition not in gone]
         self._pending = deque(kept)
         self._pending_bytes = sum(each.intake.contents.size for each in kept)
+        if not kept and not self._in_work:
+            self._oldest_at = None
         async with self._room:
             self._room.notify_all()
 
@@ -134,8 +139,10 @@ class Writer:
         while not (self._draining and not self._pending):
             await self._arrived.wait()
             if not self._draining:
+                now = asyncio.get_running_loop().time()
+                begin_at = min(max(now + GATHER_S, self._rested_at), now + COMMIT_INTERVAL_S)
                 try:
-                    async with asyncio.timeout(COMMIT_INTERVAL_S):
+                    async with asyncio.timeout_at(begin_at):
                         await self._hurry.wait()
                 except TimeoutError:
                     pass
@@ -163,6 +170,8 @@ class Writer:
             taken.append(self._pending.popleft())
             size += taken[-1].intake.contents.size
         self._pending_bytes -= size
+        if self._pending_bytes >= COMMIT_BYTES:
+            self._hurry.set()
         self._in_work = len(taken)
         if not self._pending and not self._draining:
             self._arrived.clear()
@@ -174,9 +183,13 @@ class Writer:
         loop = asyncio.get_running_loop()
         backoff = Backoff()
         intakes = [each.intake for each in taken]
+        deliveries = [each.delivery for each in taken]
         while True:
+            begun = loop.time()
             try:
-                committed = await loop.run_in_executor(self._thread, self._commit, intakes)
+                with storing(deliveries):
+                    committed = await loop.run_in_executor(self._thread, self._commit, intakes)
+                self._rested_at = loop.time() + REST * (loop.time() - begun)
                 break
             except StoreError as error:
                 wait_s = backoff.next_s()
@@ -193,29 +206,41 @@ class Writer:
         self._oldest_at = asyncio.get_running_loop().time() if self._pending else None
         if self._acking is not None:
             await self._acking
-        deliveries = [each.delivery for each in taken]
         self._acking = asyncio.create_task(_ack_all(deliveries), name="acks")
 
     def _commit(self, intakes: Sequence[Intake]) -> list[tuple[Committed, int, int]]:
         """Commit deliveries together; those that the store cannot digest go to quarantine, each by itself."""
+        if len(intakes) > 1 and _cells(intakes) > COMMIT_CELLS:
+            half = len(intakes) // 2
+            return self._commit(intakes[:half]) + self._commit(intakes[half:])
         self._admission.begin()
         batch = batch_of(intakes, self._store.positions(), self._admission.pass_on)
         messages = sum(len(intake.delivery.offsets) for intake in intakes)
         try:
             return [(self._store.commit(batch), messages, len(batch.quarantine))]
-        except _INDIGESTIBLE as error:
+        except INDIGESTIBLE as error:
             if not batch.frames:
                 raise
             log.exception("records that cannot be stored", extra={"deliveries": len(intakes)})
             if len(intakes) > 1:
                 return [outcome for intake in intakes for outcome in self._commit([intake])]
-            return self._commit([_refused(intakes[0], f"cannot be stored: {error}")])
+            return self._commit([self._refused(intakes[0], f"cannot be stored: {error}")])
+
+    def _refused(self, intake: Intake, reason: str) -> Intake:
+        """The same delivery, of which all goes to quarantine that is not stored."""
+        delivery = intake.delivery
+        done = stored_through(self._store.positions(), intake.partition, intake.topic_created_us)
+        lines = [
+            refusal(delivery, offset, message, reason)
+            for offset, message in zip(delivery.offsets, delivery.messages, strict=True)
+            if offset >= done
+        ]
+        return replace(intake, contents=Contents((), lines, 0, done))
 
 
-def _refused(intake: Intake, reason: str) -> Intake:
-    delivery = intake.delivery
-    lines = [refusal(delivery, *message, reason) for message in zip(delivery.offsets, delivery.messages, strict=True)]
-    return Intake(delivery, intake.topic_created_us, Contents((), (), lines, 0))
+def _cells(intakes: Sequence[Intake]) -> int:
+    frames = [frame for intake in intakes for frame in intake.contents.frames]
+    return sum(frame.height for frame in frames) * len({name for frame in frames for name in frame.columns})
 
 
 async def _ack_all(deliveries: Sequence[Settled]) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from telemetry.storage.checkpoint import Checkpoint
+from telemetry.storage.cold.alone import alone
 from telemetry.storage.cold.files import ColdFile, ColdFileError, Level
 from telemetry.storage.cold.reader import ColdReader
 
 log = logging.getLogger(__name__)
+
+JOB_END_S: Final = 2.0
+"""How long to wait for the compaction job of a collector that died: it ends as soon as it gets to run."""
 
 
 class ColdSet:
@@ -23,6 +28,7 @@ class ColdSet:
             OSError: the directory cannot be used.
         """
         self.directory = directory
+        self._checkpoint = checkpoint
         self.reader = ColdReader(directory)
         known = checkpoint.cold_files()
         self.files: tuple[ColdFile, ...] = tuple(file for file, _ in known)
@@ -30,7 +36,13 @@ class ColdSet:
         self.damaged: dict[str, str] = {}
         """Path of each file that could not be read, and why."""
         self._next_number = checkpoint.next_cold_number()
-        self._recover()
+        try:
+            self.remove_strays(JOB_END_S)
+        except BlockingIOError as error:
+            log.warning("what no checkpoint vouches for stays until the next start", extra={"error": error.strerror})
+        for file in sorted(self.files, key=lambda file: file.path):
+            if not (directory / file.path).exists():
+                self.report(ColdFileError(file.path, "the file is missing"))
 
     def next_number(self) -> int:
         """A number above all that were ever given to a cold file."""
@@ -65,16 +77,23 @@ class ColdSet:
             log.error("a cold file is damaged", extra={"file": str(self.directory / error.path), "error": error.reason})
             self.damaged[error.path] = error.reason
 
-    def _recover(self) -> None:
-        known = {file.path for file in self.files}
-        for level in Level:
-            folder = self.directory / level.value
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                name = f"{level.value}/{path.name}"
-                if name in known:
-                    known.discard(name)
-                elif path.is_file() and not path.is_symlink():
-                    log.warning("removed a file that no checkpoint vouches for", extra={"file": str(path)})
-                    path.unlink()
-        for name in sorted(known):
-            self.report(ColdFileError(name, "the file is missing"))
+    def remove_strays(self, wait_s: float = 0.0) -> None:
+        """Remove the files that no transaction vouches for, such as those of a job that was ended.
+
+        Args:
+            wait_s: how long a job that is still at work, and could leave more behind, may take to end.
+
+        Raises:
+            BlockingIOError: a job is at work for longer.
+            OSError: the directory cannot be used.
+        """
+        if not self.directory.is_dir():
+            return
+        with alone(self.directory, wait_s):
+            known = {file.path for file, _ in self._checkpoint.cold_files()}
+            for level in Level:
+                folder = self.directory / level.value
+                for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                    if f"{level.value}/{path.name}" not in known and path.is_file() and not path.is_symlink():
+                        log.warning("removed a file that no checkpoint vouches for", extra={"file": str(path)})
+                        path.unlink()

@@ -47,11 +47,13 @@ class Merge:
         segments: closed segments.
         files: files of records, in the order of their generations.
         rollups: the roll-ups of those files, which go with them.
+        minutes_of: files of records that stay and get a roll-up by the minute.
     """
 
-    segments: Sequence[Closed]
-    files: Sequence[ColdFile]
-    rollups: Sequence[ColdFile]
+    segments: Sequence[Closed] = ()
+    files: Sequence[ColdFile] = ()
+    rollups: Sequence[ColdFile] = ()
+    minutes_of: Sequence[ColdFile] = ()
 
 
 def moves(closed: Sequence[Closed]) -> Iterator[Merge]:
@@ -60,12 +62,12 @@ def moves(closed: Sequence[Closed]) -> Iterator[Merge]:
     size = 0
     for each in closed:
         if batch and size + each.file.length > JOB_BYTES:
-            yield Merge(batch, (), ())
+            yield Merge(batch)
             batch, size = [], 0
         batch.append(each)
         size += each.file.length
     if batch:
-        yield Merge(batch, (), ())
+        yield Merge(batch)
 
 
 def merges(files: Sequence[ColdFile], now_us: int, after_us: int, damaged: Mapping[str, str]) -> Iterator[Merge]:
@@ -95,6 +97,33 @@ def merges(files: Sequence[ColdFile], now_us: int, after_us: int, damaged: Mappi
                 yield _merge(hour, files)
 
 
+def departures(
+    files: Sequence[tuple[ColdFile, int]],
+    retention: Retention,
+    now_us: int,
+    newest_us: int,
+    damaged: Mapping[str, str],
+) -> Iterator[Merge]:
+    """Files of records that are about to be deleted, each of which must get a roll-up by the minute before.
+
+    Most have none, since it would take more room than it saves time while there are records; but it is kept for longer
+    than they are.
+
+    Args:
+        files: all there are, and when each was taken in.
+        retention: the rules.
+        now_us: what time it is.
+        newest_us: the newest record of all, see :func:`expired`.
+        damaged: the paths of files that cannot be read.
+    """
+    rolled = {file.derived_from for file, _ in files if file.level is Level.MINUTE_ROLLUP}
+    oldest_us = min(now_us, newest_us) - retention.minutes_us if retention.minutes_us else None
+    for file in _leaving(files, retention, now_us, newest_us):
+        is_kept = oldest_us is None or file.window.end_us > oldest_us
+        if is_kept and file.id not in rolled and file.path not in damaged:
+            yield Merge(minutes_of=[file])
+
+
 def expired(files: Sequence[tuple[ColdFile, int]], retention: Retention, now_us: int, newest_us: int) -> list[ColdFile]:
     """Files to delete, whole ones only.
 
@@ -109,6 +138,22 @@ def expired(files: Sequence[tuple[ColdFile, int]], retention: Retention, now_us:
     """
     then_us = min(now_us, newest_us)
     everything = [file for file, _ in files]
+    gone = _leaving(files, retention, now_us, newest_us)
+    ids = {file.id for file in gone}
+    known = {file.id for file in everything if not file.level.is_rollup}
+    remains = [file for file in everything if file.level.is_rollup and file.derived_from not in known - ids]
+    ages = {Level.MINUTE_ROLLUP: retention.minutes_us, Level.HOUR_ROLLUP: retention.hours_us}
+    old = [
+        file for file in everything if (age_us := ages.get(file.level, 0)) and file.window.end_us <= then_us - age_us
+    ]
+    return [*gone, *{file.id: file for file in (*old, *_doubtful(remains))}.values()]
+
+
+def _leaving(
+    files: Sequence[tuple[ColdFile, int]], retention: Retention, now_us: int, newest_us: int
+) -> list[ColdFile]:
+    """Files of records to delete, for their age or for the bytes of all of them."""
+    then_us = min(now_us, newest_us)
     records = sorted((each for each in files if not each[0].level.is_rollup), key=lambda each: each[0].window.end_us)
     gone = [
         file
@@ -123,24 +168,23 @@ def expired(files: Sequence[tuple[ColdFile, int]], retention: Retention, now_us:
             if file not in gone:
                 gone.append(file)
                 excess -= file.size
-    ids = {file.id for file in gone}
-    known = {file.id for file, _ in records}
-    remains = [file for file in everything if file.level.is_rollup and file.derived_from not in known - ids]
-    ages = {Level.MINUTE_ROLLUP: retention.minutes_us, Level.HOUR_ROLLUP: retention.hours_us}
-    old = [
-        file for file in everything if (age_us := ages.get(file.level, 0)) and file.window.end_us <= then_us - age_us
-    ]
-    return [*gone, *{file.id: file for file in (*old, *_doubtful(remains))}.values()]
+    return gone
 
 
 def _doubtful(remains: Sequence[ColdFile]) -> Iterator[ColdFile]:
-    """Roll-ups that are about to be, or are, all that is left of a time, and the later of two that overlap."""
-    for level in (Level.MINUTE_ROLLUP, Level.HOUR_ROLLUP):
-        mine = sorted((file for file in remains if file.level is level), key=lambda file: (_day(file), file.id))
-        for _, day in groupby(mine, key=_day):
-            for earlier, later in combinations(day, 2):
-                if overlaps(earlier, later):
-                    yield later
+    """Roll-ups that are about to be, or are, all that is left of a time, and may stand for records of an earlier one.
+
+    They are compared by the minute where both have such a roll-up; else one by the hour stands for all of its hours.
+    """
+    by_source: dict[tuple[Window, int], dict[Level, ColdFile]] = {}
+    for file in remains:
+        by_source.setdefault((_day(file), file.derived_from or file.id), {})[file.level] = file
+    for _, day in groupby(sorted(by_source), key=lambda source: source[0]):
+        for earlier, later in combinations([by_source[source] for source in day], 2):
+            for level, file in later.items():
+                other = earlier.get(level) or next(iter(earlier.values()))
+                if overlaps(other, file):
+                    yield file
 
 
 def _is_layered(files: Sequence[ColdFile]) -> bool:
@@ -150,7 +194,7 @@ def _is_layered(files: Sequence[ColdFile]) -> bool:
 def _merge(files: Sequence[ColdFile], everything: Sequence[ColdFile]) -> Merge:
     ids = {file.id for file in files}
     rollups = [file for file in everything if file.derived_from in ids]
-    return Merge((), sorted(files, key=lambda file: (file.generation, file.id)), rollups)
+    return Merge(files=sorted(files, key=lambda file: (file.generation, file.id)), rollups=rollups)
 
 
 def _day(file: ColdFile) -> Window:

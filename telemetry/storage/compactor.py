@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from telemetry.storage.cold.child import run_in_child
 from telemetry.storage.cold.files import ColdFileError
 from telemetry.storage.cold.job import Job, JobError, JobResult
-from telemetry.storage.compaction import GRACE_US, Merge, Retention, expired, merges, moves
+from telemetry.storage.compaction import GRACE_US, Merge, Retention, departures, expired, merges, moves
 from telemetry.storage.store import StoreError
 from telemetry.storage.tiered import TieredStore
 
@@ -127,7 +127,9 @@ class Compactor:
         await self._in_thread(self._store.close_files, now_us - after_us)
         await self._all(lambda: list(self._moves()), now_us, after_us)
         await self._all(lambda: list(self._merges(now_us, after_us)), now_us, after_us)
-        await self._in_thread(self._expire, now_us)
+        newest_us = max((gpu.last_us for gpu in self._store.gpus()), default=0)
+        await self._all(lambda: list(self._departures(now_us, newest_us)), now_us, after_us)
+        await self._in_thread(self._expire, now_us, newest_us)
         await self._in_thread(self._store.sweep)
         self.stats.last_us = self._clock_us()
         self.stats.trouble = "; ".join(f"GPU {gpu} cannot be compacted: {why}" for gpu, why in self._unreadable.items())
@@ -142,6 +144,10 @@ class Compactor:
     def _merges(self, now_us: int, after_us: int) -> Iterator[Merge]:
         files = [file for file, _ in self._store.cold_files()]
         return merges(files, now_us, after_us, self._store.damaged_files())
+
+    def _departures(self, now_us: int, newest_us: int) -> Iterator[Merge]:
+        files, damaged = self._store.cold_files(), self._store.damaged_files()
+        return departures(files, self._settings.retention, now_us, newest_us, damaged)
 
     async def _all(self, plan: Callable[[], Sequence[Merge]], now_us: int, after_us: int) -> None:
         """Do all that ``plan`` says. When a file is to blame for a failure there is a new plan, without that file."""
@@ -162,6 +168,7 @@ class Compactor:
             directory=self._store.cold_directory,
             segments=[each.file for each in merge.segments],
             files=merge.files,
+            minutes_of=merge.minutes_of,
             next_id=self._store.next_cold_number(),
             now_us=now_us,
             grace_us=grace_us,
@@ -188,7 +195,7 @@ class Compactor:
             "compacted",
             extra={
                 "segments": len(job.segments),
-                "files": len(job.files),
+                "files": len(job.files) + len(job.minutes_of),
                 "into": len(result.files),
                 "bytes": sum(file.size for file in result.files),
                 "seconds": round(time.perf_counter() - started, 3),
@@ -197,7 +204,7 @@ class Compactor:
 
     def _blame(self, merge: Merge, error: JobError) -> bool:
         """Whether the error names a file that plans can do without from now on."""
-        for file in merge.files:
+        for file in (*merge.files, *merge.minutes_of):
             if file.path == error.path:
                 self._store.report(ColdFileError(file.path, str(error)))
                 return True
@@ -208,8 +215,7 @@ class Compactor:
                 return True
         return False
 
-    def _expire(self, now_us: int) -> None:
-        newest_us = max((gpu.last_us for gpu in self._store.gpus()), default=0)
+    def _expire(self, now_us: int, newest_us: int) -> None:
         gone = expired(self._store.cold_files(), self._settings.retention, now_us, newest_us)
         if gone:
             log.info("deleting old files", extra={"files": len(gone), "bytes": sum(file.size for file in gone)})

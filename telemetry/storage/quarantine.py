@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from telemetry.storage import files
 
@@ -67,11 +67,23 @@ class Quarantine:
         if unvouched.exists():
             # What lies under the growing name by now was never vouched for either.
             unvouched.replace(self._path)
+        self._is_closed = False
+        """Whether the file that grows has its closed name already, and no transaction to vouch for that."""
         size = files.cut(self._path, extent.length)
         if size < extent.length:
             log.error("lines are missing", extra={"file": str(self._path), "bytes": extent.length - size})
+            if size and files.read_range(self._path, size - 1, size) != b"\n":
+                # What is left of a line stays a line of its own.
+                files.write_at(self._path, size, b"\n")
+                size += 1
         self.extent = Extent(min(size, extent.length), extent.closed)
         self._closed = dict(closed_files(directory))
+        for number in [number for number in self._closed if number > extent.closed]:
+            # An older checkpoint was put back, say. What it does not know comes again.
+            path = self._closed_path(number)
+            size = self._closed.pop(number)
+            path.unlink()
+            log.warning("removed a file that no checkpoint vouches for", extra={"file": str(path), "bytes": size})
         self.dropped_bytes = 0
         """Bytes of files that were removed since this was opened."""
 
@@ -90,10 +102,10 @@ class Quarantine:
             return self.extent
         length, closed = self.extent.length, self.extent.closed
         if length >= self._rotate_bytes:
-            path = self._closed_path(closed)
-            if not path.exists():
+            if not self._is_closed:
                 files.cut(self._path, length)
-                self._path.replace(path)
+                self._path.replace(self._closed_path(closed))
+                self._is_closed = True
             length, closed = 0, closed + 1
         files.write_at(self._path, length, lines)
         if self._synced:
@@ -107,6 +119,7 @@ class Quarantine:
         """
         if extent.closed > self.extent.closed:
             self._closed[self.extent.closed] = self.extent.length
+            self._is_closed = False
         self.extent = extent
         for number in sorted(self._closed):
             if self.size <= self._bytes_max:
@@ -134,6 +147,29 @@ def vouched_file(directory: Path, extent: Extent) -> Path:
     """The file that an extent is about: the one that grows, unless it was closed a moment ago."""
     closed = directory / closed_name(extent.closed)
     return closed if closed.exists() else directory / NAME
+
+
+def open_vouched(directory: Path, extent: Extent) -> BinaryIO | None:
+    """Open the file that an extent is about, while a collector may be about to close it; ``None`` if there is none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    growing = _open(directory / NAME)
+    # Whether that was still the right one is known only afterwards.
+    closed = _open(directory / closed_name(extent.closed))
+    if closed is None:
+        return growing
+    if growing is not None:
+        growing.close()
+    return closed
+
+
+def _open(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
 
 
 def closed_files(directory: Path) -> Iterator[tuple[int, int]]:

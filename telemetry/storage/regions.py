@@ -112,10 +112,10 @@ def choose(files: Iterable[ColdFile], start_us: int, end_us: int, step_us: int, 
 
 
 def overlaps(one: ColdFile, other: ColdFile) -> bool:
-    """Whether two files of records may have the same GPU and instant."""
+    """Whether two files of records, or what two roll-ups were made of, may have the same GPU and instant."""
     return (
-        one.first_us <= other.last_us
-        and other.first_us <= one.last_us
+        one.first_us < other.last_us + max(1, other.level.width_us)
+        and other.first_us < one.last_us + max(1, one.level.width_us)
         and one.gpu_min <= other.gpu_max
         and other.gpu_min <= one.gpu_max
         # Files of one window and generation have different GPUs.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from telemetry.model import GPU, TIMESTAMP
 from telemetry.runtime.errors import DataDirectoryError
 from telemetry.storage import files, quarantine
 from telemetry.storage.checkpoint import Checkpoint, Segment
-from telemetry.storage.cold.files import HOUR_US, ColdFile, ColdFileError, HotSegment, Level
+from telemetry.storage.cold.files import DAY_US, HOUR_US, ColdFile, ColdFileError, HotSegment, Level
 from telemetry.storage.coldset import ColdSet
 from telemetry.storage.columns import Columns, combine, labels_by_gpu, oldest_by_gpu, portions
 from telemetry.storage.gathering import Question, Tiers, gather, rows_of
@@ -43,6 +44,10 @@ from telemetry.storage.tails import CACHE_BYTES_MAX, TailCache
 
 ROTATE_BYTES: Final = 8 << 20
 """A GPU's file is closed when it has so many bytes, unless told otherwise."""
+
+
+_LOOKED_AT_S: Final = 1 << 20
+"""GPUs times seconds that are looked at together for what is stored already: so many rows, if there is one a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +260,15 @@ class TieredStore:
         )
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files. Those that do not count (any more) go: others find each record once in the rest.
+
+        What cannot be deleted now goes when the store is opened the next time.
+        """
+        with suppress(StoreError):
+            self.sweep()
         with self._committing:
+            with suppress(OSError, sqlite3.Error):
+                self._cold.remove_strays()
             self._checkpoint.close()
 
     # For compaction. Nothing of it holds up readers; what writes waits for its turn with commits.
@@ -385,12 +397,23 @@ class TieredStore:
         return Columns(frame, columns.metrics), novelty.duplicates, novelty.conflicts
 
     def _stored_like(self, doubtful: pl.DataFrame, columns: Columns) -> pl.DataFrame:
-        """What is stored for the GPUs and the stretch of time of ``doubtful``, in the same columns."""
-        times = pl.col(TIMESTAMP).dt.timestamp("us")
-        ranges = doubtful.group_by(GPU).agg(times.min().alias("min"), times.max().alias("max")).sort(GPU)
+        """What is stored for the GPUs and instants of ``doubtful``, in the same columns.
+
+        Old and new records may come together: what lies between them is not looked at.
+        """
+        at = pl.col("at")
+        begins = ((at.diff() > HOUR_US) | ((at // DAY_US).diff() != 0)).fill_null(True)
+        stretches = (
+            doubtful.select(GPU, pl.col(TIMESTAMP).dt.timestamp("us").alias("at"))
+            .sort(GPU, "at")
+            .with_columns(begins.cum_sum().over(GPU).alias("stretch"))
+            .group_by(GPU, "stretch")
+            .agg(at.min().alias("min"), at.max().alias("max"))
+            .sort(GPU, "stretch")
+        )
         # GPUs that go back about as far are looked at together.
         together: dict[int, list[tuple[str, int, int]]] = {}
-        for gpu, oldest, newest in ranges.iter_rows():
+        for gpu, _, oldest, newest in stretches.iter_rows():
             together.setdefault(oldest // HOUR_US, []).append((gpu, oldest, newest))
         instants = doubtful.select(GPU, TIMESTAMP).unique()
         parts = [doubtful.clear()]
@@ -400,8 +423,11 @@ class TieredStore:
             for group in together.values():
                 views = [view for gpu, _, _ in group if (view := self._hot.view(gpu))]
                 start_us, end_us = min(each[1] for each in group), max(each[2] for each in group) + 1
-                for rows in rows_of(tiers, views, start_us, end_us, columns.metrics, self._on_damage(None)):
-                    parts.append(rows.join(instants, on=[GPU, TIMESTAMP], how="semi").select(doubtful.columns))
+                count = max(1, _LOOKED_AT_S // (1 + (end_us - start_us) // 1_000_000))
+                for first in range(0, len(views), count):
+                    some = views[first : first + count]
+                    for rows in rows_of(tiers, some, start_us, end_us, columns.metrics, self._on_damage(None)):
+                        parts.append(rows.join(instants, on=[GPU, TIMESTAMP], how="semi").select(doubtful.columns))
         return pl.concat(parts)
 
 

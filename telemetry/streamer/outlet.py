@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final
 
+from telemetry.codec import SOURCE
 from telemetry.queue.client import OutgoingMessage, Publisher
+from telemetry.runtime.trace import TRACEPARENT, span, trace_id
 from telemetry.streamer.messages import (
     MESSAGE_BYTES_MAX,
     QUARANTINE_MESSAGES,
@@ -19,6 +22,8 @@ from telemetry.streamer.messages import (
 from telemetry.streamer.sources.lines import BadRow
 from telemetry.streamer.stats import Counts
 from telemetry.topics import QUARANTINE_TOPIC
+
+log = logging.getLogger(__name__)
 
 IN_FLIGHT_MAX: Final = 64
 """Requests that may be unconfirmed."""
@@ -105,10 +110,14 @@ class Outlet:
         sequence: int | None,
         part: Slice | None,
     ) -> None:
-        try:
-            await self._publisher.publish_batch(topic, messages, partition=partition, first_sequence=sequence)
-        finally:
-            self._room.release()
+        source = messages[0].attributes.get(SOURCE, "")
+        with span("publish", topic=topic, partition=partition, messages=len(messages), source=source) as context:
+            traced = [message._replace(attributes={**message.attributes, TRACEPARENT: context}) for message in messages]
+            try:
+                await self._publisher.publish_batch(topic, traced, partition=partition, first_sequence=sequence)
+            finally:
+                self._room.release()
+        log.debug("published", extra={"trace_id": trace_id(context), "source": source, "messages": len(messages)})
         self._counts.messages += len(messages)
         self._counts.bytes += sum(len(message.data) for message in messages)
         if part is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final, Literal, TypeVar
 
-from telemetry.queue.client import Publisher, QueueClientError
+from telemetry.queue.client import Credentials, Publisher, QueueClientError
 from telemetry.runtime.errors import StartupError
 from telemetry.streamer.messages import Encoding, Packer, Slice
 from telemetry.streamer.outlet import Outlet
@@ -79,6 +79,7 @@ class StreamSettings:
         timestamps: ``source`` keeps the files' times, ``now`` stamps records as they go out.
         duration_s: when to stop; ``None`` means not before the end.
         zone: where the clock stood that wrote times without a zone.
+        credentials: for a queue with TLS or tokens.
     """
 
     files: Sequence[Path]
@@ -91,6 +92,7 @@ class StreamSettings:
     timestamps: Literal["source", "now"] = "source"
     duration_s: float | None = None
     zone: tzinfo = UTC
+    credentials: Credentials | None = None
 
 
 class Streamer:
@@ -174,7 +176,9 @@ class Streamer:
 
     async def _play_for_ever(self, playlist: Sequence[int], pacer: Pacer) -> None:
         stamps = {index: ArrivalStamps() for index in playlist}
-        async with _opened(Publisher(self._settings.queue, delivery_timeout_s=None)) as publisher:
+        async with _opened(
+            Publisher(self._settings.queue, delivery_timeout_s=None, credentials=self._settings.credentials)
+        ) as publisher:
             partitions = await self._prepare(publisher)
             while not self._stop.is_set():
                 for index in playlist:
@@ -187,7 +191,13 @@ class Streamer:
         counts, path = self.stats.counts, self._settings.files[index]
         producer = _producer(path, self._settings, pacer)
         async with _opened(
-            Publisher(self._settings.queue, producer, PRODUCER_EPOCH, delivery_timeout_s=None)
+            Publisher(
+                self._settings.queue,
+                producer,
+                PRODUCER_EPOCH,
+                delivery_timeout_s=None,
+                credentials=self._settings.credentials,
+            )
         ) as publisher:
             partitions = await self._prepare(publisher)
             stored = await _stored(publisher, self._settings.topic), await _stored(publisher, QUARANTINE_TOPIC)

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from telemetry.cli.main import telemetry
 from telemetry.codec import ARROW_CONTENT_TYPE, CONTENT_TYPE, encode_arrow
+from telemetry.collector.admission import GPUS_MAX
 from telemetry.collector.collector import Collector, CollectorSettings
 from telemetry.model import GPU
 from telemetry.queue.client import OutgoingMessage, Publisher, QueueAdmin, partition_of_key
@@ -59,12 +60,12 @@ class Pipeline:
 
 
 @asynccontextmanager
-async def pipeline(folder: Path) -> AsyncIterator[Pipeline]:
-    """An empty one, which keeps its records in ``folder``."""
+async def pipeline(folder: Path, gpus_max: int = GPUS_MAX) -> AsyncIterator[Pipeline]:
+    """An empty queue and a collector that keeps its records in ``folder``."""
     async with QueueServer(MemoryEngine(), grpc_port=0, http_port=0) as queue:
         address = f"127.0.0.1:{queue.grpc_port}"
         store = TieredStore(folder, synced=False)
-        collector = Collector(CollectorSettings(address, workers=1, grpc_port=0, http_port=0), store)
+        collector = Collector(CollectorSettings(address, workers=1, grpc_port=0, http_port=0, gpus_max=gpus_max), store)
         stop = asyncio.Event()
         task = asyncio.create_task(collector.run(stop))
         try:

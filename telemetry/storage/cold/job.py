@@ -7,7 +7,6 @@ from standard input and runs it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -20,7 +19,9 @@ from typing import Any, Final, Self
 
 import polars as pl
 
+from telemetry.storage.cold.alone import alone
 from telemetry.storage.cold.damage import Damage, DamageLog
+from telemetry.storage.cold.digits import UNSEEN, Digits
 from telemetry.storage.cold.files import HOUR_US, ColdFile, ColdFileError, HotSegment, Window
 from telemetry.storage.cold.parquet import ROW_GROUP_ROWS, ColdParquet
 from telemetry.storage.cold.rows import column_of, merge_streams
@@ -31,7 +32,6 @@ from telemetry.storage.cold.windows import TEMPORARY, WindowWriter
 STREAMS_MAX: Final = 32
 """Sorted streams merged at once; each holds some rows in memory."""
 
-_LOCK: Final = "JOB"
 _BATCH_ROWS_MIN: Final = 1024
 _COPIES: Final = 16
 """How often a row is in memory at the worst moment, found by measurement."""
@@ -61,6 +61,7 @@ class Job:
         next_id: the number of the first file that is written.
         now_us: what time it is.
         grace_us: a day is over when so much time has passed since its end.
+        minutes_of: files of records that stay as they are and get a roll-up by the minute.
         rollups: whether to write roll-ups beside the files.
         memory_bytes: about how much memory rows may take.
     """
@@ -71,6 +72,7 @@ class Job:
     next_id: int
     now_us: int
     grace_us: int
+    minutes_of: Sequence[ColdFile] = ()
     rollups: bool = True
     memory_bytes: int = 256 << 20
 
@@ -83,6 +85,7 @@ class Job:
             "next_id": self.next_id,
             "now_us": self.now_us,
             "grace_us": self.grace_us,
+            "minutes_of": [file.to_json() for file in self.minutes_of],
             "rollups": self.rollups,
             "memory_bytes": self.memory_bytes,
         }
@@ -96,6 +99,7 @@ class Job:
                 "directory": Path(value["directory"]),
                 "segments": [HotSegment(gpu, Path(path), length) for gpu, path, length in value["segments"]],
                 "files": [ColdFile.from_json(file) for file in value["files"]],
+                "minutes_of": tuple(ColdFile.from_json(file) for file in value["minutes_of"]),
             }
         )
 
@@ -144,7 +148,7 @@ def run_job(job: Job) -> JobResult:
     """
     try:
         job.directory.mkdir(parents=True, exist_ok=True)
-        with _alone(job.directory):
+        with alone(job.directory):
             return _run(job)
     except ColdFileError as error:
         raise JobError(str(error), error.path) from None
@@ -166,13 +170,15 @@ def _run(job: Job) -> JobResult:
             damages.add(damaged)
         for window in _windows(job, spool):
             sources = [file for file in job.files if file.window.meets(window.start_us, window.end_us)]
-            metrics = sorted({*spool.metrics(window), *(metric for file in sources for metric in file.metrics)})
+            metrics = _metrics(job.directory, sources, spool.metrics(window))
             writer = WindowWriter(job.directory, window, metrics, generation, numbers, with_rollups=job.rollups)
             writers.append(writer)
-            streams = [*_streams(job, sources, window, metrics), *spool.take(window)]
+            streams = [*_streams(job, sources, window, list(metrics)), *spool.take(window)]
             for rows in merge_streams(_few(streams, spool, window)):
                 writer.write(rows)
             writer.finish()
+        for file in job.minutes_of:
+            writers.append(_minutes(job, file, numbers))
         damages.close()
         files = [file for writer in writers for file in writer.publish()]
     except EOFError as error:
@@ -184,6 +190,33 @@ def _run(job: Job) -> JobResult:
     finally:
         spool.close()
     return JobResult(files, damages.first, damages.lines)
+
+
+def _minutes(job: Job, file: ColdFile, numbers: Iterator[int]) -> WindowWriter:
+    """Roll a file's records up by the minute."""
+    metrics = _metrics(job.directory, [file], {})
+    writer = WindowWriter(
+        job.directory, file.window, metrics, file.generation, numbers, with_rollups=False, minutes_of=file.id
+    )
+    try:
+        (rows_of_file,) = _streams(job, [file], file.window, list(metrics))
+        for rows in rows_of_file:
+            writer.write(rows)
+        writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+    return writer
+
+
+def _metrics(directory: Path, files: Sequence[ColdFile], others: Mapping[str, Digits]) -> dict[str, Digits]:
+    """The metrics of all together, and what all their values can be written with."""
+    found = dict(others)
+    for file in files:
+        with ColdParquet(directory, file) as parquet:
+            for metric, digits in parquet.digits.items():
+                found[metric] = found.get(metric, UNSEEN).joined(digits)
+    return dict(sorted(found.items()))
 
 
 def _windows(job: Job, spool: Spool) -> list[Window]:
@@ -222,20 +255,6 @@ def _few(streams: list[Iterator[pl.DataFrame]], spool: Spool, window: Window) ->
             spool.keep(window, rows)
         streams = [*spool.take(window), *streams[STREAMS_MAX:]]
     return streams
-
-
-class _alone:  # noqa: N801 - reads as a word
-    """Keeps a second job, or one whose parent died a moment ago, out of the directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / _LOCK
-
-    def __enter__(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
 
 
 def _main() -> int:

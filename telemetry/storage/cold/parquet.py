@@ -1,14 +1,14 @@
 """One Parquet file: how it is written and encoded, and how its rows are read with every checksum checked.
 
-Encodings were chosen by measurement: most metrics of GPUs are whole numbers or have few decimals, so a dictionary with
-zstd beats all else; what hardly ever repeats (an energy counter) goes byte by byte.
+Types are said by :mod:`telemetry.storage.cold.digits`; of the encodings that readers know, each column has the one that
+makes it smallest in the file's first row group.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from telemetry.model import GPU, TIMESTAMP
+from telemetry.storage.cold.digits import BINARY, Digits, to_arrow, to_floats
 from telemetry.storage.cold.files import FORMAT, ROLLUP_FUNCTIONS, ColdFile, ColdFileError, Level, Window, column_names
 from telemetry.storage.cold.rows import TIMES_US, column_of, columns_of
 
@@ -29,9 +30,22 @@ ROW_GROUP_ROWS: Final = 1 << 17
 
 _ROLLUP_GROUP_ROWS: Final = 1 << 13
 _ROW_GROUP_BYTES: Final = 32 << 20
-_ZSTD_LEVEL: Final = 9
-_REPEATS_AT_LEAST: Final = 2
-"""A column whose values come so often each, on average, gets a dictionary."""
+_ZSTD_LEVEL: Final = 15
+"""Of files that stay. The lowest that finds nearly all there is in columns split by bytes; the highest takes three
+times as long."""
+
+_ZSTD_LEVEL_OF_HOURS: Final = 3
+"""Of files that are merged into a day's soon."""
+
+_TRIAL_LEVEL: Final = 3
+"""Good enough to compare encodings."""
+
+_TRIAL_ROWS_MIN: Final = 512
+"""With fewer rows in a file it matters little."""
+
+_DICTIONARY: Final = "RLE_DICTIONARY"
+_ENCODINGS: Final = (_DICTIONARY, "BYTE_STREAM_SPLIT")
+_ENCODINGS_OF_INTEGERS: Final = (*_ENCODINGS, "DELTA_BINARY_PACKED")
 
 _DICTIONARY_BYTES_MAX: Final = 4 << 20
 _CHECKSUM_READ_BYTES: Final = 4 << 20
@@ -59,15 +73,26 @@ def stored_type(level: Level, column: str) -> pl.DataType:
 class ParquetFile:
     """Writes a file row group by row group. Rows come sorted; memory holds a row group at a time."""
 
-    def __init__(self, path: Path, level: Level, window: Window, metrics: Sequence[str]) -> None:
+    def __init__(self, path: Path, level: Level, window: Window, metrics: Mapping[str, Digits]) -> None:
+        """Begin a file.
+
+        Args:
+            path: where.
+            level: what it will hold.
+            window: of which time.
+            metrics: what it will have columns for, and what all their values can be written with.
+        """
         self._path = path
-        self._columns, self._names = stored_columns(level, metrics)
+        self._columns, self._names = stored_columns(level, list(metrics))
+        self._digits = _digits_of_columns(level, metrics)
         self._level = level
+        self._zstd_level = _ZSTD_LEVEL_OF_HOURS if window.level is Level.HOUR else _ZSTD_LEVEL
         self._metadata = {
             "format": FORMAT,
             "level": level.value,
             "window": [window.start_us, window.end_us],
             "metrics": list(metrics),
+            "digits": [digits.to_json() for digits in metrics.values()],
         }
         most = _ROLLUP_GROUP_ROWS if level.is_rollup else ROW_GROUP_ROWS
         self._group_rows = max(1024, min(most, _ROW_GROUP_BYTES // (8 * (len(self._columns) + 2))))
@@ -130,30 +155,31 @@ class ParquetFile:
 
     def _flush(self, rows: int) -> None:
         joined = pl.concat(self._waiting)
-        table = _table(joined.head(rows), self._columns, self._names)
+        table = _table(joined.head(rows), self._digits, self._names)
         rest = joined.slice(rows)
         self._waiting, self._waiting_rows = [rest] if rest.height else [], rest.height
         if self._writer is None:
-            self._writer = self._open(joined.head(rows), table.schema)
+            self._writer = self._open(table)
         self._writer.write_table(table, row_group_size=rows)
         self._groups += 1
 
-    def _open(self, sample: pl.DataFrame, schema: pa.Schema) -> pq.ParquetWriter:
+    def _open(self, first: pa.Table) -> pq.ParquetWriter:
         """Choose encodings by the first row group."""
-        encodings = {TIMESTAMP: "DELTA_BINARY_PACKED"}
-        dictionaries = [GPU]
-        for column, name in zip(self._columns, self._names, strict=True):
-            if sample.get_column(column).n_unique() * _REPEATS_AT_LEAST <= sample.height + _REPEATS_AT_LEAST:
-                dictionaries.append(name)
-            else:
-                encodings[name] = "BYTE_STREAM_SPLIT"
+        chosen = {TIMESTAMP: "DELTA_BINARY_PACKED"}
+        chosen |= {name: _best_encoding(first.select([name])) for name in self._names}
+        dictionaries = [GPU, *(name for name, encoding in chosen.items() if encoding == _DICTIONARY)]
+        encodings = {name: encoding for name, encoding in chosen.items() if encoding != _DICTIONARY}
         # Not all of pyarrow's stubs know what these may be.
-        options: dict[str, Any] = {"use_dictionary": dictionaries, "column_encoding": encodings}
+        options: dict[str, Any] = {
+            "use_dictionary": dictionaries,
+            "column_encoding": encodings,
+            "store_decimal_as_integer": True,
+        }
         writer = pq.ParquetWriter(
             self._path,
-            schema,
+            first.schema,
             compression="zstd",
-            compression_level=_ZSTD_LEVEL,
+            compression_level=self._zstd_level,
             dictionary_pagesize_limit=_DICTIONARY_BYTES_MAX,
             write_page_checksum=True,
             write_statistics=[GPU, TIMESTAMP],
@@ -199,6 +225,12 @@ class ColdParquet:
         return dict(orjson.loads(stored.get(_METADATA.encode(), b"{}")))
 
     @property
+    def digits(self) -> dict[str, Digits]:
+        """What the values of each metric can be written with, as far as is known."""
+        said = self.metadata.get("digits") or [BINARY.to_json()] * len(self._file.metrics)
+        return {metric: Digits.from_json(each) for metric, each in zip(self._file.metrics, said, strict=True)}
+
+    @property
     def rows(self) -> int:
         """How many rows the footer speaks of."""
         return int(self._parquet.metadata.num_rows)
@@ -236,7 +268,7 @@ class ColdParquet:
                     batch_rows, [group], [GPU, TIMESTAMP, *names.values()], use_threads=False
                 )
                 while (batch := next(batches, None)) is not None:
-                    frame = _frame(batch, names, gpus)
+                    frame = _frame(batch, names, gpus, self._file.level)
                     if conditions:
                         frame = frame.filter(conditions)
                     if frame.height:
@@ -356,30 +388,79 @@ def _fill_in_checksums(path: Path, marks: bytes) -> None:
         file.write(b"".join(checksums))
 
 
-def _table(frame: pl.DataFrame, columns: Sequence[str], names: Sequence[str]) -> pa.Table:
+def _digits_of_columns(level: Level, metrics: Mapping[str, Digits]) -> dict[str, Digits]:
+    """What each column of a frame is written with. Sums may have any digits; a count has its own type."""
+    if not level.is_rollup:
+        return {column_of(metric): digits for metric, digits in metrics.items()}
+    return {
+        column_of(f"{metric}:{name}"): BINARY if name in ("sum", "count") else digits
+        for metric, digits in metrics.items()
+        for name in ROLLUP_FUNCTIONS
+    }
+
+
+def _best_encoding(column: pa.Table) -> str:
+    """The encoding of a column with which it is smallest."""
+    if column.num_rows < _TRIAL_ROWS_MIN:
+        return _DICTIONARY
+    kind = column.schema.field(0).type
+    candidates = _ENCODINGS if pa.types.is_floating(kind) else _ENCODINGS_OF_INTEGERS
+    sizes = {encoding: _encoded_size(column, encoding) for encoding in candidates}
+    return min(sizes, key=lambda encoding: sizes[encoding])
+
+
+def _encoded_size(column: pa.Table, encoding: str) -> int:
+    options: dict[str, Any] = {"use_dictionary": True}
+    if encoding != _DICTIONARY:
+        options = {"use_dictionary": False, "column_encoding": dict.fromkeys(column.column_names, encoding)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        column,
+        sink,
+        compression="zstd",
+        compression_level=_TRIAL_LEVEL,
+        dictionary_pagesize_limit=_DICTIONARY_BYTES_MAX,
+        write_statistics=False,
+        store_schema=False,
+        store_decimal_as_integer=True,
+        **options,
+    )
+    return int(sink.tell())
+
+
+def _table(frame: pl.DataFrame, digits: Mapping[str, Digits], names: Sequence[str]) -> pa.Table:
     gpus = frame.get_column(GPU)
     codes = gpus.rle_id().to_numpy()
     dictionary = pa.array(gpus.unique(maintain_order=True).to_list(), pa.string())
     arrays = [
         pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), dictionary),
         frame.get_column(TIMESTAMP).to_arrow().cast(pa.timestamp("us", "UTC")),
-        *(frame.get_column(column).to_arrow() for column in columns),
+        *(to_arrow(frame.get_column(column), said) for column, said in digits.items()),
     ]
     return pa.table(arrays, names=[GPU, TIMESTAMP, *names])
 
 
-def _frame(batch: pa.RecordBatch, names: dict[str, str], gpus: Collection[str] | None) -> pl.DataFrame:
-    coded = batch.column(0)
-    assert isinstance(coded, pa.DictionaryArray)
-    codes = coded.indices.to_numpy(zero_copy_only=False)
-    known = coded.dictionary.to_pylist()
+def _frame(batch: pa.RecordBatch, names: dict[str, str], gpus: Collection[str] | None, level: Level) -> pl.DataFrame:
+    known = _coded(batch).dictionary.to_pylist()
     if gpus is not None:
         # Rows are sorted, so what is wanted of one GPU, and often of several, is a slice.
-        rows = np.flatnonzero(np.isin(codes, [code for code, gpu in enumerate(known) if gpu in gpus]))
+        codes = _coded(batch).indices.to_numpy(zero_copy_only=False)
+        rows = np.flatnonzero(np.fromiter((gpu in gpus for gpu in known), np.bool_, len(known))[codes])
         start, count = (int(rows[0]), int(rows[-1] - rows[0]) + 1) if len(rows) else (0, 0)
         batch = batch.slice(start, count) if count == len(rows) else batch.take(rows)
-        codes = codes[start : start + count] if count == len(rows) else codes[rows]
-    values = pa.table([batch.column(name) for name in (TIMESTAMP, *names.values())], names=[TIMESTAMP, *names])
-    frame = pl.from_arrow(values)
+    columns = [
+        batch.column(name) if stored_type(level, column) == pl.Int64 else to_floats(batch.column(name))
+        for column, name in names.items()
+    ]
+    # All by way of a table: for a lone array polars loads libraries that take longer to load than a chart to make.
+    table = pa.table([_coded(batch).indices, batch.column(TIMESTAMP), *columns], names=[GPU, TIMESTAMP, *names])
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
-    return frame.insert_column(0, pl.Series(GPU, known, dtype=pl.String).gather(pl.Series(codes)))
+    return frame.with_columns(pl.Series(GPU, known, dtype=pl.String).gather(frame.get_column(GPU)))
+
+
+def _coded(batch: pa.RecordBatch) -> pa.DictionaryArray[Any, Any]:
+    """The GPUs of rows."""
+    column = batch.column(0)
+    assert isinstance(column, pa.DictionaryArray)
+    return column

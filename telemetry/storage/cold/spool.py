@@ -12,8 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
+from telemetry.storage.cold.digits import UNSEEN, Digits, digits_of
 from telemetry.storage.cold.files import DAY_US, Window
-from telemetry.storage.cold.rows import TIMES_US, columns_of, first_key, last_key, metrics_of
+from telemetry.storage.cold.rows import TIMES_US, column_of, columns_of, first_key, last_key, metrics_of
 
 _WINDOW = ":window"
 
@@ -35,7 +36,7 @@ class Spool:
         self._end = 0
         self._day_is_over_us = now_us - grace_us
         self._chunks: defaultdict[Window, list[_Chunk]] = defaultdict(list)
-        self._metrics: defaultdict[Window, dict[str, None]] = defaultdict(dict)
+        self._metrics: defaultdict[Window, dict[str, Digits]] = defaultdict(dict)
 
     def add(self, frame: pl.DataFrame) -> None:
         """Keep rows, sorted and one an instant, each for its window."""
@@ -59,16 +60,18 @@ class Spool:
         self._file.write(buffer.getbuffer())
         length = buffer.tell()
         self._chunks[window].append(_Chunk(self._end, length, first_key(rows), last_key(rows)))
-        self._metrics[window].update(dict.fromkeys(metrics_of(rows)))
+        known = self._metrics[window]
+        for metric in metrics_of(rows):
+            known[metric] = digits_of(rows.get_column(column_of(metric)), known.get(metric, UNSEEN))
         self._end += length
 
     def windows(self) -> list[Window]:
         """Windows of which there are rows, in order."""
         return sorted(self._chunks)
 
-    def metrics(self, window: Window) -> list[str]:
-        """The metrics of a window's rows."""
-        return list(self._metrics[window])
+    def metrics(self, window: Window) -> dict[str, Digits]:
+        """The metrics of a window's rows, and what all their values can be written with."""
+        return dict(self._metrics[window])
 
     def window_of(self, time_us: int) -> Window:
         """Where a record of that time belongs."""

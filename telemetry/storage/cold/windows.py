@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from telemetry.model import GPU
+from telemetry.storage.cold.digits import Digits
 from telemetry.storage.cold.files import HOUR_US, ColdFile, Level, Window, file_path
 from telemetry.storage.cold.parquet import ROW_GROUP_ROWS, ParquetFile, file_crc32c, footer_crc32c
 from telemetry.storage.cold.rollups import roll_up, roll_up_again
@@ -21,9 +22,9 @@ TEMPORARY: Final = ".tmp"
 FILE_ROWS_MAX: Final = 8 << 20
 """A file that has so many rows gets no more GPUs."""
 
-MINUTE_RECORDS_MIN: Final = 5
-"""A roll-up by the minute is written where a GPU has so many records a minute on average. With fewer it would be
-larger than the records and no quicker to read."""
+MINUTE_RECORDS_MIN: Final = 30
+"""A roll-up by the minute is written beside records where a GPU has so many of them a minute on average. It holds five
+values for a minute; with fewer records it would take more room than it saves time."""
 
 _ROLLUPS: Final = (Level.MINUTE_ROLLUP, Level.HOUR_ROLLUP)
 
@@ -35,18 +36,33 @@ class WindowWriter:
         self,
         directory: Path,
         window: Window,
-        metrics: Sequence[str],
+        metrics: Mapping[str, Digits],
         generation: int,
         numbers: Iterator[int],
         *,
         with_rollups: bool,
+        minutes_of: int | None = None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            directory: the cold directory.
+            window: where all rows lie.
+            metrics: what the files will have columns for, and what all values can be written with.
+            generation: of the files.
+            numbers: where the files' numbers come from.
+            with_rollups: whether to write roll-ups beside the records.
+            minutes_of: write nothing but the roll-up by the minute of a file that exists and has this number.
+        """
         self._directory = directory
         self._window = window
-        self._metrics = tuple(metrics)
+        self._metrics = dict(metrics)
         self._generation = generation
         self._numbers = numbers
+        self._minutes_of = minutes_of
         self._levels = (window.level, *_ROLLUPS) if with_rollups else (window.level,)
+        if minutes_of is not None:
+            self._levels = (Level.MINUTE_ROLLUP,)
         self._open: list[tuple[Level, int, str, ParquetFile]] = []
         self._held: pl.DataFrame | None = None
         self._written: list[ColdFile] = []
@@ -85,7 +101,7 @@ class WindowWriter:
             (self._directory / (path + TEMPORARY)).unlink(missing_ok=True)
 
     def _put(self, rows: pl.DataFrame) -> None:
-        if self._open and self._open[0][3].rows >= FILE_ROWS_MAX:
+        if self._minutes_of is None and self._open and self._open[0][3].rows >= FILE_ROWS_MAX:
             # What belongs to the last GPU of this file still goes to it.
             is_same = pl.col(GPU) == self._open[0][3].gpu_max
             same, rows = rows.filter(is_same), rows.filter(~is_same)
@@ -106,6 +122,9 @@ class WindowWriter:
                 parquet = ParquetFile(target.with_name(target.name + TEMPORARY), level, self._window, self._metrics)
                 self._open.append((level, number, path, parquet))
         by_level = {level: parquet for level, _, _, parquet in self._open}
+        if self._minutes_of is not None:
+            by_level[Level.MINUTE_ROLLUP].write(roll_up(rows, "1m"))
+            return
         by_level[self._window.level].write(rows)
         if Level.HOUR_ROLLUP not in by_level:
             return
@@ -133,8 +152,11 @@ class WindowWriter:
     def _close(self) -> None:
         if not self._open:
             return
-        self._leave_out_minutes()
-        source = self._open[0][1]
+        if self._minutes_of is None:
+            self._leave_out_minutes()
+            source = self._open[0][1]
+        else:
+            source = self._minutes_of
         for level, number, path, parquet in self._open:
             parquet.close()
             target = self._directory / (path + TEMPORARY)
@@ -153,7 +175,7 @@ class WindowWriter:
                     last_us=parquet.last_us,
                     gpu_min=parquet.gpu_min,
                     gpu_max=parquet.gpu_max,
-                    metrics=self._metrics,
+                    metrics=tuple(self._metrics),
                     generation=self._generation,
                     derived_from=source if level.is_rollup else None,
                 )

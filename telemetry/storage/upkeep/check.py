@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
+
+import orjson
 
 from telemetry.runtime.datadir import DataDirectoryLock
 from telemetry.runtime.errors import DataDirectoryError
 from telemetry.storage import files
 from telemetry.storage.checkpoint import Checkpoint
+from telemetry.storage.cold.alone import alone
 from telemetry.storage.cold.damage import DAMAGED
 from telemetry.storage.cold.files import ColdFile, HotSegment, Level
 from telemetry.storage.cold.segments import read_segments
 from telemetry.storage.cold.verify import verify
+from telemetry.storage.coldset import JOB_END_S
 from telemetry.storage.quarantine import NAME as QUARANTINE
-from telemetry.storage.quarantine import Quarantine, vouched_file
+from telemetry.storage.quarantine import Extent, Quarantine, closed_files, open_vouched, vouched_file
+from telemetry.storage.quarantine import closed_name as closed_quarantine
 from telemetry.storage.recovery import recover
 from telemetry.storage.segments import SUFFIX
 from telemetry.storage.store import StoreError
@@ -157,10 +165,7 @@ def _examine(
         if is_wanted(f"{COLD}/{cold.path}"):
             for what in verify(cold, directory / COLD):
                 yield Problem(f"{COLD}/{cold.path}", what, True, _cold_remedy(directory, cold))
-    size = _size(vouched_file(directory, catalogue.quarantine))
-    if size < catalogue.quarantine.length:
-        lost = catalogue.quarantine.length - size
-        yield Problem(QUARANTINE, f"it lacks {lost:,} bytes at its end", True)
+    yield from _examine_quarantine(directory, catalogue.quarantine, is_wanted)
     if at_rest:
         yield from _leftovers(directory, catalogue)
 
@@ -190,6 +195,57 @@ def _examine_hot(folder: Path, file: HotFile, at_rest: bool) -> Iterator[Problem
         yield Problem(shown, f"{count} no record ({where}{more})", True)
 
 
+def _examine_quarantine(directory: Path, extent: Extent, is_wanted: Callable[[str], bool]) -> Iterator[Problem]:
+    numbers = sorted(number for number, _ in closed_files(directory) if number < extent.closed)
+    for before, after in pairwise([*numbers, extent.closed]):
+        # Only the oldest ever goes by itself.
+        if after > before + 1 and is_wanted(name := closed_quarantine(before + 1)):
+            more = f", and so are the {after - before - 2:,} after it" if after > before + 2 else ""
+            yield Problem(name, f"it is missing{more}", True)
+    for name in filter(is_wanted, map(closed_quarantine, numbers)):
+        # The oldest may go at any moment.
+        with suppress(FileNotFoundError):
+            yield from _examine_entries(name, lambda: (directory / name).open("rb"))  # noqa: B023
+    if is_wanted(QUARANTINE):
+        yield from _examine_entries(QUARANTINE, lambda: open_vouched(directory, extent) or io.BytesIO(), extent.length)
+
+
+def _examine_entries(shown: str, opened: Callable[[], BinaryIO], length: int | None = None) -> Iterator[Problem]:
+    """Look at the lines of a file of the quarantine, up to ``length`` if not all of it need be committed.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    place, damaged = 0, list[int]()
+    try:
+        with opened() as file:
+            for line in file:
+                if length is not None and place + len(line) > length:
+                    break
+                if not _is_entry(line):
+                    damaged.append(place)
+                place += len(line)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        yield Problem(shown, f"it cannot be read: {error}", True)
+        return
+    if length is not None and place < length:
+        yield Problem(shown, f"it lacks {length - place:,} bytes at its end", True, "take the lines in it as lost")
+    if damaged:
+        where = ", ".join(f"{each:,}" for each in damaged[:_LINES_NAMED])
+        more = "" if len(damaged) <= _LINES_NAMED else ", …"
+        count = f"{len(damaged):,} lines are no entries" if len(damaged) > 1 else "1 line is no entry"
+        yield Problem(shown, f"{count} (at byte {where}{more})", True)
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(orjson.loads(line), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
 def _leftovers(directory: Path, catalogue: Catalogue) -> Iterator[Problem]:
     known = {name for file in catalogue.hot for name in (file.name, file.closed_as)}
     remedy = "remove it"
@@ -204,6 +260,9 @@ def _leftovers(directory: Path, catalogue: Catalogue) -> Iterator[Problem]:
                 size = path.stat().st_size
                 shown = str(path.relative_to(directory))
                 yield Problem(shown, f"no checkpoint vouches for it ({size:,} bytes)", False, remedy)
+    for number, size in sorted(closed_files(directory)):
+        if number > catalogue.quarantine.closed:
+            yield Problem(closed_quarantine(number), f"no checkpoint vouches for it ({size:,} bytes)", False, remedy)
     vouched = vouched_file(directory, catalogue.quarantine)
     if vouched.name != QUARANTINE:
         yield Problem(QUARANTINE, f"it was closed as {vouched.name}, never committed", False, "let it grow again")
@@ -238,12 +297,15 @@ def _repair(directory: Path, catalogue: Catalogue, problems: Sequence[Problem]) 
                 (directory / COLD / file.path).unlink(missing_ok=True)
             (directory / HOT).mkdir(exist_ok=True)
             recover(directory / HOT, checkpoint)
+            quarantine = Quarantine(directory, catalogue.quarantine, synced=True)
+            checkpoint.commit([], [], [], {}, quarantine.extent)
         finally:
             checkpoint.close()
-        for problem in problems:
-            if not problem.is_damage and problem.path.startswith(f"{COLD}/"):
-                (directory / problem.path).unlink(missing_ok=True)
-        Quarantine(directory, catalogue.quarantine, synced=True)
+        left = [each.path for each in problems if not each.is_damage and each.path.startswith(f"{COLD}/")]
+        if left:
+            with alone(directory / COLD, JOB_END_S):
+                for path in left:
+                    (directory / path).unlink(missing_ok=True)
     except (OSError, StoreError) as error:
         raise DataDirectoryError(f"{directory} cannot be repaired: {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from telemetry.streamer.sources.csv_wide import WideLayout
 from telemetry.streamer.sources.dcgm_long import LongLayout, is_long
 from telemetry.streamer.sources.exported import ExportedLayout
 from telemetry.streamer.sources.layout import Layout, SourceError, WrongCells, place, without_time
-from telemetry.streamer.sources.lines import BLOCK_BYTES, Block, LineReader
+from telemetry.streamer.sources.lines import BLOCK_BYTES, BadRow, Block, LineReader
 from telemetry.streamer.sources.rows import Rows
 from telemetry.streamer.sources.table import read_header, read_table
 
@@ -43,6 +44,7 @@ class CsvSource:
         """The file's name, for people."""
         self.size: Final = self._reader.size
         """The file's size in bytes, as it lies on disk."""
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
         try:
             self._blocks = iter(self._reader)
             self._header, first = self._split_header(next(self._blocks, None))
@@ -64,11 +66,11 @@ class CsvSource:
         self._apart = Apart(self._layout.keys) if self._layout.keys else None
 
     def __iter__(self) -> Iterator[Rows]:
-        """Read the file, once."""
-        block: Block | None = self._first
-        while block is not None:
-            yield self._read(block)
-            block = next(self._blocks, None)
+        """Read the file, once. While a block's rows are made, another thread reads and splits the next one."""
+        parsing = self._parser.submit(self._parse, self._first)
+        while (parsed := parsing.result()) is not None:
+            parsing = self._parser.submit(self._parse, None)
+            yield self._read(*parsed)
 
     def records(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Merge consecutive rows into records: a frame, and the columns ``FIRST_LINE`` and ``LAST_LINE``."""
@@ -76,6 +78,7 @@ class CsvSource:
 
     def close(self) -> None:
         """Close the file."""
+        self._parser.shutdown(cancel_futures=True)
         self._reader.close()
 
     def _split_header(self, block: Block | None) -> tuple[bytes, Block]:
@@ -96,8 +99,13 @@ class CsvSource:
             raise SourceError("there is a header but no row")
         return following
 
-    def _read(self, block: Block) -> Rows:
-        table, bad = read_table(block, self._positions, self._header)
+    def _parse(self, block: Block | None) -> tuple[Block, pl.DataFrame, list[BadRow]] | None:
+        """Split a block, or the next one of the file, into text columns; ``None`` at the end."""
+        if block is None and (block := next(self._blocks, None)) is None:
+            return None
+        return block, *read_table(block, self._positions, self._header)
+
+    def _read(self, block: Block, table: pl.DataFrame, bad: list[BadRow]) -> Rows:
         if not table.height:
             return Rows(pl.DataFrame(), bad, block.position)
         wrong = WrongCells()

@@ -91,19 +91,20 @@ class LongLayout:
         """The metric's name and value of each row."""
         sources = table[self._metric]
         distinct = sources.unique()
-        columns = {text: self._metric_column(text) for text in distinct}
-        names = sources.replace_strict(
-            list(columns), [column.name for column in columns.values()], return_dtype=pl.String
-        )
-        without = table[LINE].filter(names == "")
-        wrong.add(without, "metric_name", "the row does not say which metric it is about", row_lost=True)
-        special = [text for text, column in columns.items() if column.scale != 1 or column.maximum is not None]
+        columns = [self._metric_column(text) for text in distinct]
+        number = sources.replace_strict(distinct, range(len(columns)), return_dtype=pl.UInt32)
+        names = pl.Series([column.name for column in columns], dtype=pl.String).gather(number)
         texts = table[self._value]
         values, unreadable = cells.numbers(texts, _ANY)
-        for text in special:
-            # The few metrics with a factor or a maximum of their own.
-            own, _ = cells.numbers(texts.filter(sources == text), columns[text])
-            values = values.scatter((sources == text).arg_true(), own)
+        for place, column in enumerate(columns):
+            if not column.name:
+                without = table[LINE].filter(number == place)
+                wrong.add(without, "metric_name", "the row does not say which metric it is about", row_lost=True)
+            if column.scale != 1 or column.maximum is not None:
+                # The few metrics with a factor or a maximum of their own.
+                mine = (number == place).arg_true()
+                own, _ = cells.numbers(texts.gather(mine), column)
+                values = values.scatter(mine, own)
         wrong.add_texts(table, self._value, "value", unreadable, row_lost=True)
         return names.alias(_METRIC), values.alias(_VALUE)
 

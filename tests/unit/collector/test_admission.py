@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from telemetry.codec import ARROW_CONTENT_TYPE, encode_arrow, frame_of
+from telemetry.codec import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE, encode_arrow, encode_json, frame_of
 from telemetry.collector.admission import Admission
 from telemetry.collector.intake import Intake, batch_of, read
 from telemetry.model import Record
@@ -73,4 +73,24 @@ def test_a_message_that_brings_too_many_new_names_goes_to_quarantine(tmp_path: P
     assert [frame.columns[-1] for frame in batch.frames] == ["y"]
     reason = json.loads(batch.quarantine[0])["reason"]
     assert reason == "1 new names, such as 'z'; at most 4 different ones are kept"
+    store.close()
+
+
+def test_of_records_that_came_a_message_each_only_those_with_new_names_or_gpus_are_refused(tmp_path: Path) -> None:
+    def single(gpu: str, metric: str) -> Message:
+        record = Record(TIME, gpu, {metric: 1.0})
+        return Message(data=encode_json(record), attributes={"content-type": JSON_CONTENT_TYPE})
+
+    store = TieredStore(tmp_path)
+    admission = Admission(store, gpus_max=2, names_max=4)
+    store.commit(admitted(admission, single("a", "x"), single("b", "y")))
+    messages = [single("a", "x"), single("b", "z"), single("c", "x"), single("b", "y")]
+    batch = admitted(admission, *messages, first=10)
+    assert [set(frame.columns) for frame in batch.frames] == [{"timestamp", "gpu", "x", "y"}]
+    assert gpus_of(batch.frames) == ["a", "b"]
+    lines = [json.loads(line) for line in batch.quarantine]
+    assert [(line["offset"], line["raw"].encode()) for line in lines] == [
+        (11, messages[1].data),
+        (12, messages[2].data),
+    ]
     store.close()

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
+import pytest
 
 from telemetry.codec import ARROW_CONTENT_TYPE, JSON_CONTENT_TYPE, encode_arrow, encode_json, frame_of
+from telemetry.collector import intake as intake_module
 from telemetry.collector.intake import Intake, batch_of, read, stored_through
 from telemetry.model import Record
 from telemetry.storage.store import Position, TopicPartition
@@ -111,6 +113,63 @@ def test_rows_that_streamers_rejected_are_kept_with_their_origin() -> None:
     published = {"published": "1970-01-01T00:00:00Z"}
     assert first == row | {"topic": QUARANTINE_TOPIC, "partition": 3, "offset": 0} | published
     assert "not a rejected row" in second["reason"]
+
+
+def test_a_rejected_row_of_any_shape_is_kept() -> None:
+    """What is nested deeply can be read but not written as JSON."""
+    deep = b'{"source":"f","line":1,"reason":"r","raw":"x","more":' + b"[" * 400 + b"]" * 400 + b"}"
+    shapes = [deep, b'{"source":"f","line":"1","reason":"r","raw":{}}', b"{", b""]
+    delivery = FakeDelivery([Message(data=shape) for shape in shapes], topic=QUARANTINE_TOPIC)
+    lines = [json.loads(line) for line in read(delivery).quarantine]
+    assert [line["raw"].encode() for line in lines] == shapes
+    assert all("not a rejected row" in line["reason"] for line in lines)
+
+
+def test_of_records_that_came_a_message_each_only_the_wrong_one_goes_to_quarantine_with_its_own_offset() -> None:
+    too_long = Message(
+        data=encode_json(Record(TIME, "a", {"x": 3.0}, {"note": "n" * 70_000})),
+        attributes={"content-type": JSON_CONTENT_TYPE, "site": "west"},
+        ordering_key="key",
+    )
+    contents = read(FakeDelivery([single(1.0), single(2.0), too_long, single(4.0)], first=50))
+    assert values(contents.frames) == [1.0, 2.0, 4.0]
+    assert [list(piece.offsets) for piece in contents.pieces] == [[50, 51, 53]]
+    (line,) = map(json.loads, contents.quarantine)
+    assert (line["offset"], line["reason"]) == (52, "more than 65536 bytes of labels")
+    assert (line["raw"].encode(), line["content_type"]) == (too_long.data, JSON_CONTENT_TYPE)
+    assert (line["attributes"], line["ordering_key"]) == ({"site": "west"}, "key")
+    assert contents.size > len(too_long.data)
+
+
+def test_records_that_cannot_be_put_together_cost_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with the code that puts them together."""
+
+    def faulty(records: Sequence[Record]) -> pl.DataFrame:
+        if any(record.gpu == "bad" for record in records):
+            raise LookupError("a fault")
+        return frame_of(records)
+
+    monkeypatch.setattr(intake_module, "frame_of", faulty)
+    contents = read(FakeDelivery([single(1.0), single(2.0, gpu="bad"), arrow(3.0), single(4.0, gpu="bad")]))
+    assert values(contents.frames) == [1.0, 3.0]
+    assert [(json.loads(line)["offset"], json.loads(line)["reason"]) for line in contents.quarantine] == [
+        (1, "a fault"),
+        (3, "a fault"),
+    ]
+
+
+def test_messages_with_names_of_their_own_take_memory_by_their_number_only() -> None:
+    """A table of all would have a column for each name and a row for each message."""
+    messages = []
+    for number in range(60):
+        record = Record(TIME, "a", {f"m{number}.{place}": 1.0 for place in range(100)})
+        messages.append(Message(data=encode_json(record), attributes={"content-type": JSON_CONTENT_TYPE}))
+    frames = read(FakeDelivery(messages * 20)).frames
+    assert sum(frame.height for frame in frames) == 1200
+    assert max(frame.height * frame.width for frame in frames) < 1.1 * intake_module.CELLS_MAX
+    wide = Record(TIME, "a", {f"m{place}": 1.0 for place in range(2000)})
+    message = Message(data=encode_json(wide), attributes={"content-type": JSON_CONTENT_TYPE})
+    assert "2002 columns" in json.loads(read(FakeDelivery([message])).quarantine[0])["reason"]
 
 
 def intake(*messages: Message, first: int, created_us: int = 1) -> Intake:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -216,6 +217,29 @@ async def test_a_loser_that_hears_late_does_not_cost_the_new_owner_its_deliverie
     assert not lost.acked.is_set()
 
 
+async def test_what_is_dropped_with_its_partition_does_not_wait_any_more(store: FakeStore, log: list[str]) -> None:
+    async with running(store) as writer:
+        await submit(writer, FakeDelivery(log, 0))
+        await writer.forget("one", [TopicPartition("telemetry", 0)])
+        assert (writer.backlog, writer.waiting_s) == (0, 0.0)
+
+
+async def test_what_would_make_too_large_a_table_is_committed_in_parts(
+    store: FakeStore, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three columns each, so two records at a time.
+    monkeypatch.setattr(writer_module, "COMMIT_CELLS", 6)
+    store.go_on.clear()
+    async with running(store) as writer:
+        deliveries = [FakeDelivery(log, offset) for offset in range(4)]
+        for delivery in deliveries:
+            await submit(writer, delivery)
+        store.go_on.set()
+        await deliveries[-1].acked.wait()
+    assert [batch.positions[TopicPartition("telemetry", 0)].next_offset for batch in store.batches] == [2, 4]
+    assert log == ["commit", "commit", "ack 0", "ack 1", "ack 2", "ack 3"]
+
+
 async def test_what_was_delivered_again_is_acked_unread(store: FakeStore, log: list[str]) -> None:
     counters = Counters(1)
     async with running(store, counters) as writer:
@@ -248,8 +272,74 @@ async def test_records_that_a_store_cannot_digest_go_to_quarantine_alone(store: 
     assert b"cannot be stored: bug" in store.batches[-1].quarantine[0]
 
 
+async def test_of_a_delivery_that_cannot_be_digested_only_what_is_not_stored_goes_to_quarantine(
+    store: FakeStore, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit(Batch(positions={TopicPartition("telemetry", 0): Position(1, 2)}))
+    delivery = FakeDelivery(log, 0)
+    for offset in (1, 2, 3):
+        delivery.offsets.append(offset)
+        delivery.messages += FakeDelivery(log, offset).messages
+    original = store.commit
+
+    def commit(batch: Batch) -> Committed:
+        if batch.frames:
+            raise ValueError("bug")
+        return original(batch)
+
+    monkeypatch.setattr(store, "commit", commit)
+    async with running(store) as writer:
+        await submit(writer, delivery)
+        await delivery.acked.wait()
+    assert [json.loads(line)["offset"] for line in store.batches[-1].quarantine] == [2, 3]
+
+
 async def test_draining_stores_and_acks_what_waits(store: FakeStore, log: list[str]) -> None:
     async with running(store) as writer:
         delivery = FakeDelivery(log, 0)
         await submit(writer, delivery)
     assert log == ["commit", "ack 0"]
+
+
+async def test_a_lone_delivery_waits_for_no_others(
+    store: FakeStore, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "COMMIT_INTERVAL_S", 3600.0)
+    async with running(store) as writer:
+        delivery = FakeDelivery(log, 0)
+        await submit(writer, delivery)
+        await delivery.acked.wait()
+    assert log == ["commit", "ack 0"]
+
+
+async def test_after_a_commit_deliveries_gather_for_as_long_as_it_deserves_or_until_they_are_many(
+    store: FakeStore, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "COMMIT_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(writer_module, "REST", 1e9)
+    async with running(store) as writer:
+        first, last = FakeDelivery(log, 0), FakeDelivery(log, 5)
+        await submit(writer, first)
+        await first.acked.wait()
+        for offset in range(1, 5):
+            await submit(writer, FakeDelivery(log, offset))
+        monkeypatch.setattr(writer_module, "COMMIT_BYTES", 5 * read(last).size)
+        await submit(writer, last)
+        await last.acked.wait()
+    assert [len(batch.frames) for batch in store.batches] == [1, 5]
+
+
+async def test_what_is_too_much_for_one_commit_does_not_wait_for_more(
+    store: FakeStore, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "COMMIT_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(writer_module, "REST", 1e9)
+    monkeypatch.setattr(writer_module, "COMMIT_BYTES", 1)
+    store.go_on.clear()
+    async with running(store) as writer:
+        deliveries = [FakeDelivery(log, offset) for offset in range(4)]
+        for delivery in deliveries:
+            await submit(writer, delivery)
+        store.go_on.set()
+        await deliveries[-1].acked.wait()
+    assert len(store.batches) == 4

@@ -11,9 +11,9 @@ import pytest
 
 from telemetry.storage import compaction
 from telemetry.storage.checkpoint import Segment
-from telemetry.storage.cold.files import DAY_US, HOUR_US, ColdFile, HotSegment, Level, Window
+from telemetry.storage.cold.files import DAY_US, HOUR_US, MINUTE_US, ColdFile, HotSegment, Level, Window
 from telemetry.storage.cold.job import Job, JobError, JobResult
-from telemetry.storage.compaction import GRACE_US, Retention, expired, merges, moves
+from telemetry.storage.compaction import GRACE_US, Retention, departures, expired, merges, moves
 from telemetry.storage.compactor import CompactionSettings, Compactor
 from telemetry.storage.leases import Leases
 from telemetry.storage.store import Batch
@@ -112,6 +112,42 @@ def test_rollups_go_by_their_own_age_and_outlive_their_records() -> None:
     assert gone(Retention(raw_us=30 * DAY_US, minutes_us=30 * DAY_US, hours_us=59 * DAY_US)) == [1, 3, 4]
     assert gone(Retention(raw_us=59 * DAY_US + 1)) == []
     assert gone(Retention(raw_bytes=100)) == [1]
+
+
+def test_records_get_their_roll_up_by_the_minute_before_they_go_if_it_is_to_outlive_them() -> None:
+    old, rolled, young = day_file(1, 0), day_file(2, 1), day_file(3, 50)
+    files = [old, rollup(4, old), rolled, rollup(5, rolled, Level.MINUTE_ROLLUP), young]
+    known = [(file, BASE_US) for file in files]
+    now_us = BASE_US + 60 * DAY_US
+
+    def departing(retention: Retention, damaged: dict[str, str] | None = None) -> list[list[int]]:
+        merges = departures(known, retention, now_us, now_us, damaged or {})
+        return [[file.id for file in merge.minutes_of] for merge in merges]
+
+    assert departing(Retention()) == []
+    assert departing(Retention(raw_us=30 * DAY_US)) == [[1]]
+    assert departing(Retention(raw_us=30 * DAY_US, minutes_us=90 * DAY_US)) == [[1]]
+    assert departing(Retention(raw_us=30 * DAY_US, minutes_us=30 * DAY_US)) == []
+    assert departing(Retention(raw_bytes=1)) == [[1], [3]]
+    assert departing(Retention(raw_bytes=1), {old.path: "it is cut"}) == [[3]]
+
+
+def test_roll_ups_that_may_stand_for_the_same_records_are_not_both_kept_whatever_their_levels() -> None:
+    earlier, later, other = day_file(1, 0), replace(day_file(2, 0), generation=2), day_file(3, 1)
+    now_us = BASE_US + 60 * DAY_US
+
+    def gone(*rollups: ColdFile) -> list[int]:
+        return [file.id for file in expired([(file, BASE_US) for file in rollups], Retention(), now_us, now_us)]
+
+    hours = [rollup(number, source) for number, source in ((11, earlier), (12, later), (13, other))]
+    minutes = [rollup(number, source, Level.MINUTE_ROLLUP) for number, source in ((21, earlier), (22, later))]
+    assert gone(*hours) == [12]
+    assert gone(hours[0], minutes[1], hours[2]) == [22]
+    assert gone(*hours, *minutes) == [12, 22]
+    # By the minute it can be seen that they are apart, by the hour it can not.
+    apart = [replace(minutes[0], last_us=minutes[0].first_us), replace(minutes[1], first_us=minutes[1].last_us)]
+    assert gone(*apart) == []
+    assert gone(replace(hours[0], last_us=hours[0].first_us), replace(apart[1], first_us=BASE_US + MINUTE_US)) == [22]
 
 
 def test_leases_hold_back_only_what_was_there_when_they_began() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from telemetry.storage import files
 from telemetry.storage.checkpoint import Checkpoint
 from telemetry.storage.quarantine import NAME, Extent, Quarantine, closed_files
 from telemetry.storage.store import Batch, StoreError
@@ -19,7 +21,7 @@ KIB = 1024
 
 
 def line(number: int) -> bytes:
-    return b'{"number": %03d, "padding": "%s"}' % (number, b"x" * 68)
+    return b'{"number":"%03d","padding":"%s"}' % (number, b"x" * 68)
 
 
 def batch(*numbers: int) -> Batch:
@@ -61,6 +63,31 @@ def test_the_oldest_files_go_when_there_is_too_much(tmp_path: Path) -> None:
     assert 14 * KIB < sum(len(each) + 1 for each in lines) <= 16 * KIB
     assert stats.quarantine_bytes == sum(len(each) + 1 for each in lines)
     assert stats.quarantine_bytes + stats.quarantine_dropped_bytes == 400 * (len(line(0)) + 1)
+
+
+def test_lines_are_on_disk_with_their_names_before_anything_vouches_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, bool]] = []
+    sync, commit = files.sync_files, Checkpoint.commit
+
+    def synced(directory: Path, paths: Sequence[Path], *, with_directory: bool) -> None:
+        events.extend((path.name, with_directory) for path in paths)
+        sync(directory, paths, with_directory=with_directory)
+
+    def committed(*arguments: Any) -> None:
+        events.append(("commit", False))
+        commit(*arguments)
+
+    monkeypatch.setattr(files, "sync_files", synced)
+    monkeypatch.setattr(Checkpoint, "commit", committed)
+    with opened(tmp_path) as store:
+        for number in range(12):
+            store.commit(batch(number))
+    assert len(list(closed_files(tmp_path))) == 1
+    with_name = [place for place, event in enumerate(events) if event == (NAME, True)]
+    assert len(with_name) == 2
+    assert [name for name, _ in events] == [NAME, "commit"] * 12
 
 
 @pytest.mark.parametrize("lost", ["before", "after"])
@@ -112,6 +139,57 @@ def test_examination_and_backup_know_a_file_that_was_closed_and_not_committed(
     assert check(data).problems == []
 
 
+def closed_name_of(folder: Path, number: int) -> Path:
+    return folder / f"quarantine.{number}.jsonl"
+
+
+def filled(folder: Path, count: int = 60) -> Path:
+    with opened(folder) as store:
+        for number in range(count):
+            store.commit(batch(number))
+    return folder
+
+
+def problems(folder: Path) -> list[tuple[str, str, bool]]:
+    return [(each.path, each.what, each.is_damage) for each in check(folder).problems]
+
+
+def test_examination_looks_at_every_file_of_the_quarantine(tmp_path: Path) -> None:
+    assert problems(filled(tmp_path)) == []
+    path = closed_name_of(tmp_path, 1)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"edited\n", *lines[2:-1], lines[-1][:20]]))
+    last = len(path.read_bytes()) - 20
+    closed_name_of(tmp_path, 2).unlink()
+    closed_name_of(tmp_path, 3).unlink()
+    (tmp_path / NAME).write_bytes(b"\0" * (tmp_path / NAME).stat().st_size)
+    assert problems(tmp_path) == [
+        ("quarantine.2.jsonl", "it is missing, and so are the 1 after it", True),
+        ("quarantine.1.jsonl", f"2 lines are no entries (at byte {len(lines[0])}, {last})", True),
+        (NAME, "1 line is no entry (at byte 0)", True),
+    ]
+    with opened(tmp_path):
+        assert not check(tmp_path).is_sound
+
+
+def test_files_of_the_quarantine_that_an_older_checkpoint_does_not_know_make_room_for_new_ones(tmp_path: Path) -> None:
+    data, copy = filled(tmp_path / "data", 25), tmp_path / "copy"
+    backup(data, copy)
+    filled(data, 60)
+    (data / "checkpoint.sqlite").write_bytes((copy / "checkpoint.sqlite").read_bytes())
+    for name in ("checkpoint.sqlite-wal", "checkpoint.sqlite-shm"):
+        (data / name).unlink(missing_ok=True)
+    stray = [each for each in problems(data) if "no checkpoint vouches" in each[1]]
+    assert stray
+    assert not any(is_damage for _, _, is_damage in stray)
+    with opened(data) as store:
+        for number in range(100, 130):
+            store.commit(batch(number))
+        assert store.stats().quarantine_bytes == sum(len(each) + 1 for each in kept(data))
+    assert kept(data)[-30:] == [line(number) for number in range(100, 130)]
+    assert check(data).is_sound
+
+
 def test_lines_that_are_missing_are_reported_and_what_comes_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,6 +202,22 @@ def test_lines_that_are_missing_are_reported_and_what_comes_is_kept(
     with opened(tmp_path) as store:
         store.commit(batch(4))
     assert kept(tmp_path) == [line(3), line(4)]
+
+
+def test_what_is_left_of_a_line_that_was_cut_by_hand_spoils_no_other(tmp_path: Path) -> None:
+    filled(tmp_path, 2)
+    path = tmp_path / NAME
+    path.write_bytes(path.read_bytes()[:-30])
+    assert "it lacks" in check(tmp_path).problems[0].what
+    with opened(tmp_path) as store:
+        store.commit(batch(3))
+    assert kept(tmp_path) == [line(0), line(1)[:-29], line(3)]
+    path.write_bytes(path.read_bytes()[:-30])
+    repaired = check(tmp_path, repair=True).problems
+    assert [(each.remedy, each.repaired) for each in repaired if "lacks" in each.what] == [
+        ("take the lines in it as lost", True)
+    ]
+    assert all("no entr" in each.what for each in check(tmp_path).problems)
 
 
 def test_a_line_cut_short_by_a_crash_is_removed(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from telemetry.storage import compaction
+from telemetry.storage import compaction, growth
 from telemetry.storage.checkpoint import Checkpoint
+from telemetry.storage.cold import windows
 from telemetry.storage.cold.files import DAY_US, HOUR_US, MINUTE_US
 from telemetry.storage.coldset import ColdSet
 from telemetry.storage.compaction import Retention
@@ -202,6 +203,22 @@ class StoreMachine(RuleBasedStateMachine):
         ]
         assert found == (expected[::-1] if newest_first else expected)
 
+    @rule(data=st.data(), width_us=widths, aggregation=st.sampled_from(Aggregation), newest_first=st.booleans())
+    @precondition(lambda self: any(self.naive.rows.values()))
+    def ask_up_to_a_record(
+        self, data: st.DataObject, width_us: int, aggregation: Aggregation, newest_first: bool
+    ) -> None:
+        """Where a record is the first or the last one of all that are asked for, or just not."""
+        gpu = data.draw(st.sampled_from([gpu for gpu, rows in self.naive.rows.items() if rows]))
+        time = data.draw(st.sampled_from(sorted(self.naive.rows[gpu])))
+        for span in ((time, time + 1), (time + 1, None), (None, time), (time, None), (None, time + 1)):
+            expected = self.naive.records(gpu, Span(*span))
+            found = records(self.store, gpu, Span(*span), newest_first=newest_first)
+            assert found == (expected[::-1] if newest_first else expected)
+        if time - HOUR_US >= self.cutoff_us:
+            for start_us, end_us in ((time, time + HOUR_US), (time - HOUR_US, time), (time - HOUR_US, time + 1)):
+                self.check_series(start_us, end_us, width_us, aggregation, GPUS)
+
     @rule(span=spans, width_us=widths, aggregation=st.sampled_from(Aggregation), some=st.sets(st.sampled_from(GPUS)))
     def ask_for_series(self, span: tuple[int, int], width_us: int, aggregation: Aggregation, some: set[str]) -> None:
         start_us, end_us = span
@@ -261,13 +278,19 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
-def test_the_store_answers_as_a_naive_list_would(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limits", ["usual", "low"])
+def test_the_store_answers_as_a_naive_list_would(seed: int, limits: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # How long records stay before they may be deleted is a matter of its own.
     monkeypatch.setattr(compaction, "SETTLED_US", 0)
+    if limits == "low":
+        # Several blocks a file and files a window, roll-ups by the minute of everything.
+        monkeypatch.setattr(growth, "BLOCK_BYTES", 200)
+        monkeypatch.setattr(windows, "FILE_ROWS_MAX", 5)
+        monkeypatch.setattr(windows, "MINUTE_RECORDS_MIN", 0)
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=20,
+            max_examples=12,
             stateful_step_count=30,
             deadline=None,
             derandomize=ROUNDS == 1,

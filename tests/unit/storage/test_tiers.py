@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from telemetry.runtime.errors import DataDirectoryError
-from telemetry.storage import compaction
+from telemetry.storage import coldset, compaction, tiered
 from telemetry.storage.checkpoint import Checkpoint
+from telemetry.storage.cold.alone import alone
 from telemetry.storage.cold.files import DAY_US, HOUR_US, MINUTE_US
 from telemetry.storage.compaction import Retention
+from telemetry.storage.gathering import Tiers, rows_of
+from telemetry.storage.hot import HotGpu
 from telemetry.storage.plan import Plan
 from telemetry.storage.series import Aggregation
 from telemetry.storage.store import Batch, Position, Span, StoreError, TopicPartition
@@ -166,6 +171,23 @@ def test_whoever_reads_keeps_the_files_that_are_replaced_meanwhile(
     assert not set(old) & set(names(tmp_path / "cold"))
     assert names(tmp_path / "hot") == []
     assert [time for time, _ in records(store, "a")] == expected
+
+
+def test_a_store_that_is_closed_leaves_each_record_once_in_its_files(tmp_path: Path, clock: Clock) -> None:
+    store = TieredStore(tmp_path, clock_us=clock, synced=False)
+    store.commit(Batch([frame(rows("a", 0, 3000, MINUTE_US))]))
+    reading = store.records("a", Span())
+    next(reading)
+    compact(store, clock)
+    assert names(tmp_path / "hot") == ["a+000000.jsonl"], "somebody reads it"
+    reading.close()  # type: ignore[attr-defined]
+    # Of a job that was ended.
+    stray = tmp_path / "cold" / "hour" / "2026-01-01T00.00000007.parquet"
+    stray.write_bytes(b"half")
+    kept = set(names(tmp_path / "cold")) - {stray.name}
+    store.close()
+    assert names(tmp_path / "hot") == []
+    assert set(names(tmp_path / "cold")) == kept
 
 
 def test_steps_of_hours_and_minutes_are_answered_from_rollups_and_the_plan_says_so(
@@ -404,3 +426,61 @@ def test_a_checkpoint_of_the_first_version_is_brought_to_this_one(tmp_path: Path
     later.close()
     with pytest.raises(DataDirectoryError, match=r"has format 3; this version reads up to 2"):
         TieredStore(tmp_path)
+
+
+def test_a_job_whose_collector_died_is_waited_for_before_what_it_left_is_removed(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It publishes once more before it ends; nothing of that may stay. If it does not end, that is for another time."""
+    (tmp_path / "cold" / "hour").mkdir(parents=True)
+    stray = tmp_path / "cold" / "hour" / "2026-01-01T00.00000007.parquet"
+    waiting = threading.Event()
+    with alone(tmp_path / "cold"):
+        opening = threading.Thread(target=lambda: TieredStore(tmp_path, clock_us=clock).close())
+        monkeypatch.setattr("time.sleep", lambda _: waiting.set())
+        opening.start()
+        assert waiting.wait(10)
+        stray.write_bytes(b"half")
+    opening.join()
+    assert not stray.exists()
+    stray.write_bytes(b"half")
+    with alone(tmp_path / "cold"), monkeypatch.context() as patch:
+        patch.setattr(coldset, "JOB_END_S", 0.0)
+        TieredStore(tmp_path, clock_us=clock).close()
+        assert "an earlier compaction job is still at work" in str(caplog.records[-1].__dict__)
+        assert stray.exists()
+    TieredStore(tmp_path, clock_us=clock).close()
+    assert not stray.exists()
+
+
+def test_old_and_new_records_that_come_together_do_not_make_it_look_at_all_between_them(
+    store: TieredStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = ("a", "b", "c")
+    for day in range(3):
+        start_us = BASE_US + day * DAY_US
+        store.commit(Batch([frame([row for gpu in gpus for row in rows(gpu, 0, 20, HOUR_US, start_us)])]))
+    clock.now_us = BASE_US + 5 * DAY_US
+    compact(store, clock)
+    looked_at: list[tuple[int, int]] = []
+
+    def spy(tiers: Tiers, views: Sequence[HotGpu], start_us: int, end_us: int, *more: Any) -> Iterator[pl.DataFrame]:
+        looked_at.append((len(views), end_us - start_us))
+        return rows_of(tiers, views, start_us, end_us, *more)
+
+    monkeypatch.setattr(tiered, "rows_of", spy)
+    times = (0, 1, HOUR_US, 19 * HOUR_US, DAY_US + 3 * HOUR_US, 3 * DAY_US - 1, 3 * DAY_US)
+    some = [
+        (gpu, BASE_US + time, {"x": -1.0 if time == HOUR_US else (time // HOUR_US) % 24})
+        for gpu in gpus
+        for time in times
+    ]
+    outcome = store.commit(Batch([frame(some)]))
+    assert (outcome.records, outcome.duplicates, outcome.conflicts) == (3 * 4, 3 * 3, 3)
+    assert max(span for _, span in looked_at) <= HOUR_US + 1
+    assert {count for count, _ in looked_at} == {3}
+    looked_at.clear()
+    monkeypatch.setattr(tiered, "_LOOKED_AT_S", 7000)
+    outcome = store.commit(Batch([frame(some)]))
+    assert (outcome.records, outcome.duplicates) == (0, 3 * 7)
+    assert (1, HOUR_US + 1) in looked_at

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
 from telemetry.storage.cold import job as job_module
 from telemetry.storage.cold import segments, windows
-from telemetry.storage.cold.files import ColdFile, HotSegment, Level
+from telemetry.storage.cold.digits import BINARY, Digits
+from telemetry.storage.cold.files import ColdFile, HotSegment, Level, Window
 from telemetry.storage.cold.job import Job, JobError, JobResult, run_job
+from telemetry.storage.cold.parquet import ParquetFile
 from telemetry.storage.cold.reader import ColdReader
 from telemetry.storage.cold.rows import merge_streams
 from telemetry.storage.cold.verify import verify
+from telemetry.storage.series import Steps
 from telemetry.storage.store import Span
 from tests.unit.storage_cold.lake import DAY_US, HOUR_US, MIDNIGHT_US, NOON_US, Lake, bits, line, plain
 
@@ -31,6 +37,11 @@ def world(tmp_path: Path) -> Lake:
 
 def every_second(gpu: str, start_us: int, count: int) -> list[tuple[str, int, dict[str, float]]]:
     return [(gpu, start_us + second * SECOND_US, {"x": float(second)}) for second in range(count)]
+
+
+def asked_of_duckdb(query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect() as connection:
+        return connection.execute(query).fetchall()
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -55,18 +66,18 @@ def test_a_day_is_over_only_after_the_grace(world: Lake) -> None:
 
 def test_hours_of_a_day_that_is_over_become_its_file(world: Lake) -> None:
     for hour in range(3):
-        world.run(world.segment(every_second("g", MIDNIGHT_US + hour * HOUR_US, 10)))
+        world.run(world.segment(every_second("g", MIDNIGHT_US + hour * HOUR_US, 30)))
     result = world.run([], world.records, NOON_US + DAY_US)
     assert [(file.level, file.rows) for file in result.files] == [
-        (Level.DAY, 30),
+        (Level.DAY, 90),
         (Level.MINUTE_ROLLUP, 3),
         (Level.HOUR_ROLLUP, 3),
     ]
     assert [file.derived_from for file in result.files] == [None, result.files[0].id, result.files[0].id]
 
 
-def test_a_minute_roll_up_is_left_out_where_it_would_be_larger_than_the_records(world: Lake) -> None:
-    rows = [("g", MIDNIGHT_US + 30 * SECOND_US * place, {"x": 1.0}) for place in range(20)]
+def test_a_minute_roll_up_is_left_out_where_it_takes_more_room_than_it_saves_time(world: Lake) -> None:
+    rows = [("g", MIDNIGHT_US + 3 * SECOND_US * place, {"x": 1.0}) for place in range(200)]
     assert [file.level for file in world.run(world.segment(rows)).files] == [Level.HOUR, Level.HOUR_ROLLUP]
 
 
@@ -273,16 +284,103 @@ def test_others_can_open_the_files(world: Lake) -> None:
         "Power": 2.5,
         "power~1": 1.5,
     }
-    duckdb = pytest.importorskip("duckdb")
-    counted = duckdb.sql(f"SELECT gpu, sum(\"power~1\") FROM '{path}' GROUP BY gpu ORDER BY gpu").fetchall()
+    counted = asked_of_duckdb(f"SELECT gpu, sum(\"power~1\") FROM '{path}' GROUP BY gpu ORDER BY gpu")
     assert counted == [("g", 1.5), ("h", 3.5)]
 
 
-def test_a_metric_whose_values_hardly_repeat_is_stored_without_a_dictionary(world: Lake) -> None:
-    rows = [("g", NOON_US + place * SECOND_US, {"energy": 1e6 + place * 300.123, "state": 1.0}) for place in range(500)]
+def test_each_metric_has_the_type_that_says_all_its_values_and_the_smallest_encoding(world: Lake) -> None:
+    noise = random.Random(1)
+    rows = [
+        (
+            "g",
+            NOON_US + place * SECOND_US,
+            {
+                "energy": 1e6 + place * 300,
+                "power": round(500 + noise.gauss(0, 20), 2),
+                "ratio": noise.random(),
+                "state": float(place // 50 % 2),
+            },
+        )
+        for place in range(3000)
+    ]
     world.run(world.segment(rows))
-    group = pq.ParquetFile(world.cold / world.records[0].path).metadata.row_group(0)
-    encodings = {group.column(place).path_in_schema: group.column(place).encodings for place in range(4)}
-    assert "BYTE_STREAM_SPLIT" in encodings["energy"]
-    assert "RLE_DICTIONARY" in encodings["state"]
+    path = world.cold / world.records[0].path
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    encodings = {group.column(place).path_in_schema: group.column(place).encodings for place in range(6)}
     assert "DELTA_BINARY_PACKED" in encodings["timestamp"]
+    assert "DELTA_BINARY_PACKED" in encodings["energy"]
+    assert "RLE_DICTIONARY" not in encodings["power"]
+    assert "BYTE_STREAM_SPLIT" in encodings["ratio"]
+    assert "RLE_DICTIONARY" in encodings["state"]
+    types = {"energy": pl.Int64(), "power": pl.Decimal(18, 2), "ratio": pl.Float64(), "state": pl.Int64()}
+    frame = pl.read_parquet(path)
+    assert {name: frame.schema[name] for name in types} == types
+    assert frame.drop("gpu", "timestamp").cast(pl.Float64).rows(named=True) == [values for _, _, values in rows]
+    means = asked_of_duckdb(f"SELECT avg(energy), avg(power), avg(ratio), avg(state) FROM '{path}'")
+    assert means[0] == pytest.approx([sum(row[2][name] for row in rows) / len(rows) for name in types])
+
+
+def test_others_read_files_in_which_a_metric_has_different_types_together(world: Lake) -> None:
+    for hour, value in enumerate((1.0, 1.25, 1 / 3)):
+        world.run(world.segment([("g", MIDNIGHT_US + hour * HOUR_US + second, {"x": value}) for second in range(9)]))
+    paths = [world.cold / file.path for file in world.records]
+    kinds = [pl.read_parquet_schema(path)["x"] for path in paths]
+    assert kinds == [pl.Int64(), pl.Decimal(18, 2), pl.Float64()]
+    (total,) = asked_of_duckdb(f"SELECT sum(x) FROM read_parquet('{world.cold}/hour/*', union_by_name = true)")[0]
+    lazily = pl.concat([pl.scan_parquet(path) for path in paths], how="diagonal_relaxed")
+    assert [total, lazily.select(pl.col("x").sum()).collect().item()] == pytest.approx([9 * (1 + 1.25 + 1 / 3)] * 2)
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_files_whose_values_need_different_types_are_merged_into_one_that_says_all(
+    world: Lake, is_old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_old:
+        # Files from before there were other types than DOUBLE do not say what their values need.
+        written = ParquetFile.__init__
+
+        def as_before(self: ParquetFile, path: Path, level: Level, window: Window, metrics: dict[str, Digits]) -> None:
+            written(self, path, level, window, dict.fromkeys(metrics, BINARY))
+            del self._metadata["digits"]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ParquetFile, "__init__", as_before)
+            world.run(world.segment([("g", MIDNIGHT_US, {"whole": 1.0, "decimal": 1.25, "any": 1 / 3, "zero": -0.0})]))
+    else:
+        world.run(world.segment([("g", MIDNIGHT_US, {"whole": 1.0, "decimal": 1.25, "any": 1 / 3, "zero": -0.0})]))
+    world.run(world.segment([("g", MIDNIGHT_US + HOUR_US, {"whole": 7.0, "decimal": 3.0, "any": 0.5, "zero": 0.0})]))
+    world.run(world.segment([("h", MIDNIGHT_US + 2 * HOUR_US, {"whole": 2.0**40, "decimal": 0.125, "any": 2.0})]))
+    world.run([], world.records, NOON_US + DAY_US)
+    names = ["any", "decimal", "whole", "zero"]
+    (file,) = world.records
+    frames = list(ColdReader(world.cold).rows([file], None, Span(), names))
+    by_name = {
+        (gpu, time): {names[int(place)]: value for place, value in values.items()}
+        for frame in frames
+        for gpu, time, values in plain(frame, [str(place) for place in range(4)])
+    }
+    assert [(gpu, time, values) for (gpu, time), values in by_name.items()] == bits(world.expected)
+    schema = pl.read_parquet_schema(world.cold / file.path)
+    kinds = [schema[name] for name in names]
+    assert kinds == ([pl.Float64()] * 4 if is_old else [pl.Float64(), pl.Decimal(18, 3), pl.Int64(), pl.Float64()])
+    assert verify(file, world.cold) == []
+
+
+def test_a_minute_roll_up_is_made_of_a_file_that_has_none_and_stays_as_it_is(world: Lake) -> None:
+    rows = [
+        (gpu, MIDNIGHT_US + 10 * SECOND_US * place, {"x": place + 0.5}) for gpu in ("g", "h") for place in range(400)
+    ]
+    world.run(world.segment(rows))
+    source = world.records[0]
+    assert {file.level for file in world.files} == {Level.HOUR, Level.HOUR_ROLLUP}
+    job = Job(world.cold, (), (), world.next_id, NOON_US, 0, minutes_of=[source])
+    (minutes,) = run_job(job).files
+    assert (minutes.level, minutes.derived_from, minutes.window) == (Level.MINUTE_ROLLUP, source.id, source.window)
+    assert (minutes.rows, minutes.samples) == (120, source.samples)
+    assert verify(minutes, world.cold) == []
+    steps = Steps.over(MIDNIGHT_US, MIDNIGHT_US + HOUR_US, 60 * SECOND_US)
+    reader = ColdReader(world.cold)
+    expected = reader.partials([source], None, Span(), steps, ["x"]).drop("0:last_us").sort("gpu", "step")
+    found = reader.rollup_partials([minutes], None, Span(), steps, ["x"]).drop("0:last_us").sort("gpu", "step")
+    assert found.equals(expected)
+    assert Job.from_json(job.to_json()).minutes_of == (source,)

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -187,12 +188,20 @@ def test_tables_of_an_export_are_read_as_they_are(write: Writer, tmp_path: Path)
 @pytest.mark.parametrize("write", WRITERS)
 def test_files_of_the_cold_tier_are_read_as_they_are(write: Writer, tmp_path: Path) -> None:
     times = pa.array([T0, T0, T0 + timedelta(seconds=1)], pa.timestamp("us", "UTC"))
-    table = pa.table({"gpu": ["N/A", "0", "0"], "timestamp": times, "utilization": [150.0, 1.0, float("nan")]})
+    table = pa.table(
+        {
+            "gpu": ["N/A", "0", "0"],
+            "timestamp": times,
+            "power_draw": pa.array([Decimal("563.12"), None, None], pa.decimal128(18, 2)),
+            "temperature": pa.array([61, None, None], pa.int64()),
+            "utilization": [150.0, 1.0, float("nan")],
+        }
+    )
     write(table, tmp_path / "f")
     records, bad = read(tmp_path / "f")
     assert bad == []
     assert records == [
-        Record(T0, "N/A", {"utilization": 150.0}),
+        Record(T0, "N/A", {"power_draw": 563.12, "temperature": 61.0, "utilization": 150.0}),
         Record(T0, "0", {"utilization": 1.0}),
         Record(T0 + timedelta(seconds=1), "0", {}),
     ]
