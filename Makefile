@@ -8,6 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 PAGE := gateway/static/index.html
 IMAGE ?= gpu-telemetry-pipeline
 TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+PROCESSES := queue collector streamer gateway alerts
 
 .PHONY: help
 help: ## Show this list
@@ -82,9 +83,11 @@ check: $(VENV)/.dev ## Verify style, types, import contracts, stubs and protos; 
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_stubs.py --check
 	$(BIN)/python scripts/generate_docs.py --check
+	$(BIN)/python scripts/document_values.py --check
 	$(BIN)/python scripts/lint_protos.py
 	$(BIN)/python scripts/npm.py --prefix web ci --no-audit --no-fund --loglevel=error
 	$(BIN)/python scripts/npm.py --prefix web run check --silent
+	$(BIN)/python scripts/npm.py --prefix web run check:workflows --silent
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Mend what can be mended: format, sort imports, simple fixes
@@ -98,6 +101,25 @@ protos: $(VENV)/.dev ## Generate the stubs from protos/
 .PHONY: docs
 docs: $(VENV)/.dev ## Generate the parts of docs/ that come from the code
 	$(BIN)/python scripts/generate_docs.py
+	$(BIN)/python scripts/document_values.py
+	$(BIN)/telemetry alerts export > helm/telemetry-pipeline/rules/gpu.rules.yaml
+
+$(VENV)/.docs: requirements/docs.txt $(VENV)/.runtime
+	@$(PIP) install --require-hashes -r requirements/docs.txt
+	@touch $@
+
+.PHONY: docs-site
+docs-site: $(VENV)/.docs ## Build the docs as a site into site/; a link that leads nowhere fails
+	@$(BIN)/python -m mkdocs build --strict --quiet
+
+.PHONY: audit
+audit: $(VENV)/.dev ## Look for known vulnerabilities in what is pinned
+	$(BIN)/uv tool run pip-audit==2.10.1 --requirement requirements/runtime.txt --require-hashes --disable-pip
+	$(BIN)/python scripts/npm.py --prefix web audit --audit-level=high
+
+.PHONY: wheel
+wheel: $(VENV)/.dev $(PAGE) ## Build the wheel and the source distribution, dashboard included, into dist/
+	$(BIN)/uv build --no-build-isolation --python $(BIN)/python --out-dir dist
 
 .PHONY: coverage
 coverage: $(VENV)/.dev $(PAGE) ## Run the Python tests and report coverage in htmlcov/
@@ -116,20 +138,29 @@ bench-store: $(VENV)/.runtime $(VENV)/.dev ## Measure the store next to Promethe
 	@scripts/servers.sh
 	@$(BIN)/python -m benchmarks.store $(ARGS)
 
+.PHONY: bench-backlog
+bench-backlog: $(VENV)/.runtime $(VENV)/.dev ## Measure a collector's memory while it works through a backlog of 1 GB
+	@$(BIN)/python -m benchmarks.backlog $(ARGS)
+
 .PHONY: bench-alerts
 bench-alerts: $(VENV)/.runtime $(VENV)/.dev ## Measure what alert rules cost, and how soon an alert is told
 	@$(BIN)/python -m benchmarks.alerts $(ARGS)
+
+.PHONY: bench-api
+bench-api: $(VENV)/.runtime $(VENV)/.dev ## Measure the REST API next to a bare route on the same server
+	@$(BIN)/python -m benchmarks.api $(ARGS)
 
 # --- deploy ---------------------------------------------------------------------------------------
 
 .PHONY: docker-build
 docker-build: ## Build the images
-	for target in queue collector streamer gateway; do \
-		docker build --file deploy/docker/Dockerfile --target $$target --tag $(IMAGE)-$$target:$(TAG) . || exit 1; done
+	for target in $(PROCESSES); do \
+		docker build --file deploy/docker/Dockerfile --target $$target --tag $(IMAGE)-$$target:$(TAG) \
+			--build-arg VERSION=$(TAG) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) . || exit 1; done
 
 .PHONY: docker-push
 docker-push: ## Push the images; IMAGE names the registry and repository
-	for target in queue collector streamer gateway; do docker push $(IMAGE)-$$target:$(TAG) || exit 1; done
+	for target in $(PROCESSES); do docker push $(IMAGE)-$$target:$(TAG) || exit 1; done
 
 .PHONY: helm-install
 helm-install: ## Install or upgrade the chart in the current Kubernetes context
@@ -138,4 +169,4 @@ helm-install: ## Install or upgrade the chart in the current Kubernetes context
 .PHONY: clean
 clean: ## Remove what was built; data/ stays
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis htmlcov .coverage* \
-		build dist *.egg-info gateway/static web/node_modules
+		build dist site *.egg-info gateway/static web/node_modules

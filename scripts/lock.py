@@ -24,6 +24,7 @@ def main() -> None:
     for name, arguments in {
         "dev.txt": [project, "--group", "dev", "--group", "bench", "--group", "build"],
         "runtime.txt": [project, "--group", "build", "--constraint", dev],
+        "docs.txt": ["--group", "docs", "--constraint", dev],
         "node.txt": ["--group", "node"],
     }.items():
         upgrade = [] if "--no-upgrade" in sys.argv else ["--upgrade"]

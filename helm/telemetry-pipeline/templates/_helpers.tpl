@@ -39,24 +39,31 @@ labels:
   {{- include "telemetry-pipeline.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* Labels and annotations of a pod. Takes "port" too, where Prometheus finds /metrics. */}}
+{{/* Labels and annotations of a pod. Takes "port" too, where Prometheus finds /metrics, and "reads", for whose sake it is started anew. */}}
 {{- define "telemetry-pipeline.podMetadata" -}}
 annotations:
   prometheus.io/scrape: "true"
   prometheus.io/port: {{ .port | quote }}
+  {{- if .root.Values.tls.enabled }}
+  prometheus.io/scheme: https
+  {{- end }}
+  {{- with .reads }}
+  checksum/reads: {{ toJson . | sha256sum }}
+  {{- end }}
 labels:
   {{- include "telemetry-pipeline.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* What all pods have in common, within Pod Security's "restricted". Takes the root. */}}
+{{/* What all pods have in common, within Pod Security's "restricted". Takes "nodeSelector" and "tolerations" too, for a process that has its own. */}}
 {{- define "telemetry-pipeline.pod" -}}
-serviceAccountName: {{ include "telemetry-pipeline.fullname" . }}
+{{- $values := .root.Values -}}
+serviceAccountName: {{ include "telemetry-pipeline.fullname" .root }}
 automountServiceAccountToken: false
 # A service called telemetry-queue would otherwise put TELEMETRY_QUEUE_PORT=tcp://… into the environment, where our
 # processes look for their settings.
 enableServiceLinks: false
-# Longer than any process takes to drain.
-terminationGracePeriodSeconds: 30
+# What has not been settled by then is given to others anyway.
+terminationGracePeriodSeconds: {{ add $values.shutdown.ackWaitSeconds (eq .component "gateway" | ternary $values.shutdown.endpointsSeconds 0) }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 10001
@@ -65,17 +72,33 @@ securityContext:
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile:
     type: RuntimeDefault
-{{- with .Values.image.pullSecrets }}
+{{- with $values.image.pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.nodeSelector }}
+{{- with .nodeSelector | default $values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- with concat (.tolerations | default list) $values.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Pods of one process evenly over nodes and zones. */}}
+{{- define "telemetry-pipeline.spread" -}}
+{{- $labels := . }}
+{{- with .root.Values.topologyKeys }}
+topologySpreadConstraints:
+  {{- range . }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "telemetry-pipeline.selectorLabels" $labels | nindent 8 }}
+  {{- end }}
 {{- end }}
 {{- end }}
 
@@ -91,22 +114,49 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{/* The three probes of a container, which all ask the same. Takes the question, such as {grpc: {port: 9091, service: …}}. */}}
+{{/*
+The three probes of a container: started is who has recovered what it keeps, ready is who may be asked, and only who says
+nothing for minutes is dead: to start a process again helps against nothing else. Takes "port", the number of the HTTP port,
+"ready", what to ask there when it is not /health, and of those that speak gRPC "grpc" and "service". Kubernetes' gRPC probes know neither TLS nor certificates, so with
+TLS it asks for /health, and where that needs a certificate the image's own check does.
+*/}}
 {{- define "telemetry-pipeline.probes" -}}
-# Five minutes to recover a long log before the liveness probe begins.
 startupProbe:
-  {{- toYaml . | nindent 2 }}
+  {{- include "telemetry-pipeline.question" . | nindent 2 }}
+  # Ten minutes, for a long log.
   periodSeconds: 2
   timeoutSeconds: 3
-  failureThreshold: 150
+  failureThreshold: 300
 readinessProbe:
-  {{- toYaml . | nindent 2 }}
+  {{- include "telemetry-pipeline.question" (merge (dict "path" .ready) .) | nindent 2 }}
   periodSeconds: 5
-  timeoutSeconds: 3
-livenessProbe:
-  {{- toYaml . | nindent 2 }}
-  periodSeconds: 20
   timeoutSeconds: 5
+  failureThreshold: 2
+livenessProbe:
+  {{- include "telemetry-pipeline.question" (merge (dict "service" "") .) | nindent 2 }}
+  periodSeconds: 20
+  timeoutSeconds: 10
+  failureThreshold: 6
+{{- end }}
+
+{{/* What a probe asks. An empty "service" means the process as a whole. */}}
+{{- define "telemetry-pipeline.question" -}}
+{{- $tls := .root.Values.tls -}}
+{{- if and $tls.enabled $tls.mutual (ne .component "gateway") -}}
+exec:
+  command: [python, -SE, /opt/telemetry/healthcheck.py, "https://127.0.0.1:{{ .port }}/health", /tls/tls.crt, /tls/tls.key]
+{{- else if or $tls.enabled (not .grpc) -}}
+httpGet:
+  path: {{ .path | default "/health" }}
+  port: {{ .port }}
+  {{- if $tls.enabled }}
+  scheme: HTTPS
+  {{- end }}
+{{- else -}}
+grpc:
+  port: {{ .grpc }}
+  service: {{ .service | quote }}
+{{- end }}
 {{- end }}
 
 {{/* The claim of a StatefulSet for /data. Takes the "persistence" of its values. */}}
@@ -121,4 +171,20 @@ livenessProbe:
     resources:
       requests:
         storage: {{ .size }}
+{{- end }}
+
+{{/* The address of the queue. */}}
+{{- define "telemetry-pipeline.queue" -}}
+{{ include "telemetry-pipeline.fullname" . }}-queue:9091
+{{- end }}
+
+{{/* The addresses of all collectors by name, so that one that is missing is missed. */}}
+{{- define "telemetry-pipeline.collectors" -}}
+{{- $name := printf "%s-collector" (include "telemetry-pipeline.fullname" .) -}}
+{{- range $number := until (int .Values.collector.replicas) }}{{ if $number }},{{ end }}{{ $name }}-{{ $number }}.{{ $name }}:9092{{ end }}
+{{- end }}
+
+{{/* The processes that run. */}}
+{{- define "telemetry-pipeline.processes" -}}
+queue collector gateway{{ if .Values.alerts.enabled }} alerts{{ end }}{{ if .Values.streamer.enabled }} streamer{{ end }}
 {{- end }}

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
 import pytest
 
 Parse = Callable[[str, Sequence[str]], dict[str, Any]]
 
+_PROJECT: Final = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+
 
 @pytest.fixture(scope="session")
 def parse() -> Parse:
-    """Parse arguments with the command of a process, without running it; gives its settings."""
+    """Parse arguments with the program of a process, without running it; gives its settings."""
 
     def parse_arguments(process: str, arguments: Sequence[str]) -> dict[str, Any]:
-        command = getattr(import_module(f"telemetry.cli.{process}"), process)
+        module, _, name = _PROJECT["scripts"][f"telemetry-{process}"].partition(":")
+        command = getattr(import_module(module), name)
         assert isinstance(command, click.Command)
         with command.make_context(process, list(arguments)) as context:
             return dict(context.params)

@@ -2,75 +2,70 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, Final
 
+import pytest
 import yaml
 
-ROOT: Final = Path(__file__).resolve().parents[3]
-VALUES: Final = ROOT / "helm" / "telemetry-pipeline" / "values.yaml"
-PAGE: Final = ROOT / "docs" / "deployment.md"
+from scripts.document_values import PAGE, ROOT, VALUES, generated, table
+from tests.unit.deploy.charts import Release
 
-
-def comments(text: str) -> dict[str, str]:
-    """The comment above each key, under the key's path such as ``queue.persistence.size``."""
-    found: dict[str, str] = {}
-    path: list[tuple[int, str]] = []
-    comment: list[str] = []
-    for line in text.splitlines():
-        words = line.strip()
-        if words.startswith("#"):
-            comment.append(words.removeprefix("#").strip())
-        elif key := re.match(r"( *)(\w+):", line):
-            indent = len(key[1])
-            path = [parent for parent in path if parent[0] < indent] + [(indent, key[2])]
-            found[".".join(name for _, name in path)] = " ".join(comment)
-            comment = []
-        else:
-            comment = []
-    return found
-
-
-def leaves(values: dict[str, Any], documented: dict[str, str], prefix: str = "") -> dict[str, Any]:
-    """The values that are set as one: those with a comment, which ``resources`` has as a whole."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict) and not documented.get(path):
-            found |= leaves(value, documented, f"{path}.")
-        else:
-            found[path] = value
-    return found
-
-
-def expected_table() -> list[str]:
-    documented = comments(VALUES.read_text())
-    rows = ["| value | default | meaning |", "| --- | --- | --- |"]
-    for path, default in leaves(yaml.safe_load(VALUES.read_text()), documented).items():
-        rows.append(f"| `{path}` | `{json.dumps(default)}` | {documented[path]} |")
-    return rows
-
-
-def test_every_value_has_a_comment() -> None:
-    documented = comments(VALUES.read_text())
-    assert [path for path in leaves(yaml.safe_load(VALUES.read_text()), documented) if not documented[path]] == []
+COMMANDS: Final = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)).replace("\\\n", " ")
 
 
 def test_the_table_of_values_is_that_of_the_chart() -> None:
-    table = [line for line in PAGE.read_text().splitlines() if line.startswith(("| `", "| value"))]
-    expected = [row for row in expected_table() if "---" not in row]
-    assert table == expected, "the table should be:\n" + "\n".join(expected_table())
+    assert generated(PAGE.read_text()) == PAGE.read_text(), "run `make docs`"
+
+
+def test_a_value_without_a_comment_is_not_let_through() -> None:
+    text = VALUES.read_text()
+    with pytest.raises(ValueError, match=r"queue\.fsync in values\.yaml has no comment"):
+        list(table(re.sub(r"  # When what is published.*\n", "", text)))
 
 
 def test_the_commands_name_files_and_targets_that_exist() -> None:
-    commands = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))
-    for path in re.findall(r"(?:--file|helm upgrade --install \S+) ((?:deploy|helm)/\S+)", commands):
+    named = re.findall(r"(?:^|\s)((?:deploy|helm)/\S+)", COMMANDS)
+    assert {"deploy/docker/setup.sh", "deploy/docker/compose.yaml", "helm/telemetry-pipeline/quickstart.sh"} <= set(
+        named
+    )
+    for path in named:
         assert (ROOT / path).exists(), path
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"^make ([a-z-]+)", commands, re.MULTILINE)) <= targets
+    assert set(re.findall(r"^make ([a-z-]+)", COMMANDS, re.MULTILINE)) <= targets
+
+
+def test_the_values_in_commands_are_ones_that_the_chart_takes() -> None:
+    commands = [line for line in COMMANDS.splitlines() if line.startswith("helm upgrade")]
+    assert len(commands) >= 4
+    for command in commands:
+        words = shlex.split(command)
+        values: dict[str, Any] = {}
+        for flag, assignment in pairwise(words):
+            if flag == "--set":
+                path, _, text = assignment.partition("=")
+                *parents, leaf = path.split(".")
+                place = values
+                for parent in parents:
+                    place = place.setdefault(parent, {})
+                place[leaf] = yaml.safe_load(text)
+        assert Release(values).workloads()
+
+
+def test_the_variables_of_compose_are_all_told() -> None:
+    compose = (ROOT / "deploy" / "docker" / "compose.yaml").read_text()
+    page = PAGE.read_text()
+    for variable in set(re.findall(r"\$\{(\w+):-", compose)):
+        assert f"`{variable}`" in page, variable
+
+
+def test_the_options_of_setup_are_all_told() -> None:
+    script = (ROOT / "deploy" / "docker" / "setup.sh").read_text()
+    for option in set(re.findall(r"^ *(--[a-z-]+)\) ", script, re.MULTILINE)):
+        assert f"| `{option}` |" in PAGE.read_text(), option
 
 
 def test_the_example_of_a_compose_file_is_one_that_the_streamer_accepts(

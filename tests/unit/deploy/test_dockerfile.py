@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tomllib
 import zipfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,6 +20,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 Parse = Callable[[str, Sequence[str]], dict[str, Any]]
 Listens = Callable[[str, Sequence[str]], set[int]]
@@ -25,7 +32,7 @@ Instruction = tuple[str, str]
 ROOT: Final = Path(__file__).resolve().parents[3]
 FOLDER: Final = ROOT / "deploy" / "docker"
 HEALTHCHECK: Final = FOLDER / "healthcheck.py"
-PROCESSES: Final = ("queue", "collector", "streamer", "gateway")
+PROCESSES: Final = ("queue", "collector", "streamer", "gateway", "alerts")
 
 
 def instructions(dockerfile: Path) -> dict[str, list[Instruction]]:
@@ -55,7 +62,8 @@ def last(stage: str, word: str) -> str:
 def test_every_process_has_a_target_that_runs_its_program_without_root(process: str) -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     (program,) = json.loads(last(process, "ENTRYPOINT"))
-    assert scripts[program] == f"telemetry.cli.{process}:{process}"
+    assert program == f"telemetry-{process}"
+    assert program in scripts
     user, _, group = last(process, "USER").partition(":")
     assert int(user) > 0
     assert int(group) > 0
@@ -115,6 +123,23 @@ def test_the_package_can_be_built_from_what_is_copied(tmp_path: Path) -> None:
     assert {"telemetry/cli/queue.py", "telemetry/v1/queue_pb2.py", "gateway/static/index.html"} <= set(names)
 
 
+@pytest.mark.parametrize("process", PROCESSES)
+def test_an_image_says_what_it_is(process: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', last(process, "LABEL")))
+    assert labels.keys() >= {"title", "description", "licenses", "version", "revision"}
+    assert labels["licenses"] == project["license"]
+    assert labels["version"] == "$VERSION"
+    assert f"VERSION={project['version']}" in [rest for word, rest in STAGES[process] if word == "ARG"]
+
+
+def test_make_builds_and_pushes_an_image_of_every_process() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (processes,) = re.findall(r"^PROCESSES := (.*)$", makefile, re.MULTILINE)
+    assert set(processes.split()) == set(PROCESSES)
+    assert makefile.count("for target in $(PROCESSES)") == 2
+
+
 def test_dependencies_are_installed_by_hash() -> None:
     installs = [rest for word, rest in STAGES["build"] if word == "RUN" and "install" in rest]
     assert all("--require-hashes" in command or "--no-deps --no-build-isolation" in command for command in installs)
@@ -140,8 +165,8 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-def healthcheck(url: str) -> tuple[int, str]:
-    command = [sys.executable, "-SE", str(HEALTHCHECK), url]
+def healthcheck(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-SE", str(HEALTHCHECK), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return done.returncode, done.stderr
 
@@ -166,3 +191,40 @@ def test_the_health_check_fails_when_nobody_listens_and_when_nobody_answers() ->
         code, reason = healthcheck(url)
         assert code == 1
         assert "timed out" in reason
+
+
+def certificate_of(name: str, folder: Path) -> tuple[str, str]:
+    """A certificate that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(
+            subject, subject, key.public_key(), x509.random_serial_number(), now, now + timedelta(1)
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / f"{name}.crt", folder / f"{name}.key"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(files[0]), str(files[1])
+
+
+def test_the_health_check_shows_a_certificate_where_one_is_asked_for(tmp_path: Path) -> None:
+    certificate, key = certificate_of("queue", tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_port}/200"
+        assert healthcheck(url, certificate, key) == (0, "")
+        code, reason = healthcheck(url)
+        assert code == 1
+        assert url in reason
+        server.shutdown()
