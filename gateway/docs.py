@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-_STYLE: Final = """
+STYLE: Final = """
 :root { color-scheme: light dark }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin-top: 2.5rem; font-size: 1.1rem } h2 code { font-size: 1.05em }
@@ -32,7 +32,7 @@ def render_docs(document: Mapping[str, Any]) -> str:
     )
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(info["title"])}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
         f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1><p>{escape(info['description'])} "
         f'The same for programs: <a href="/openapi.json">openapi.json</a>.</p><nav>{contents}</nav>'
         + "".join(part for each in operations for part in _operation(*each))

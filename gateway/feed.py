@@ -10,7 +10,7 @@ from gateway.counters import LIVE_UPDATES_UNREADABLE
 from gateway.live import LiveHub
 from gateway.upstreams import QueueClient
 from telemetry.live import LiveUpdate, decode_live_update
-from telemetry.queue.client import Event, MissedMessages, QueueClientError, ReceivedDelivery, Subscriber
+from telemetry.queue.client import Credentials, Event, MissedMessages, QueueClientError, ReceivedDelivery, Subscriber
 from telemetry.runtime.calls import UpstreamError
 from telemetry.topics import LIVE, LIVE_TOPIC
 
@@ -23,9 +23,10 @@ RETRY_S: Final = 1.0
 class LiveFeed:
     """Carries live updates from the queue to the hub. The subscription comes back by itself when the queue does."""
 
-    def __init__(self, queue: QueueClient, hub: LiveHub) -> None:
+    def __init__(self, queue: QueueClient, hub: LiveHub, credentials: Credentials | None = None) -> None:
         self._queue = queue
         self._hub = hub
+        self._credentials = credentials
 
     async def run(self) -> None:
         """Feed the hub until cancelled."""
@@ -33,7 +34,9 @@ class LiveFeed:
             try:
                 # In case no collector has made it yet: made by subscribing, it would be on disk.
                 await self._queue.ensure_topic(LIVE)
-                async with Subscriber(self._queue.address, topics=[LIVE_TOPIC]) as subscriber:
+                async with Subscriber(
+                    self._queue.address, topics=[LIVE_TOPIC], credentials=self._credentials
+                ) as subscriber:
                     async for event in subscriber:
                         self._take(event)
             except (UpstreamError, QueueClientError) as error:

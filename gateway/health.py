@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from time import perf_counter
@@ -13,19 +13,22 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.alerts_upstream import AlertsClient
 from gateway.upstreams import QueueClient
 from telemetry import __version__
 from telemetry.query.collector import CollectorClient
 from telemetry.query.fanout import Collectors
 from telemetry.queue.shapes import Json, instant
 from telemetry.runtime.calls import HEALTH_DEADLINE_S, UpstreamError
-from telemetry.v1 import query_pb2, queue_admin_pb2
+from telemetry.runtime.credentials import Credentials
+from telemetry.v1 import alerts_pb2, query_pb2, queue_admin_pb2
 
 ANSWER_BYTES_MAX: Final = 1 << 20
 
 
 class State(StrEnum):
-    """How a service is. A streamer that does not answer is UNKNOWN: having read all its files, it may have ended."""
+    """How a service is. A streamer that does not answer is UNKNOWN: having read all its files, it may
+    have ended. So are alerts that have never answered: they may not be wanted."""
 
     OK = "ok"
     DOWN = "down"
@@ -37,7 +40,7 @@ class ServiceHealth:
     """How one service is.
 
     Attributes:
-        name: ``queue``, ``collector``, ``streamer`` or ``gateway``; of several collectors with the address.
+        name: ``queue``, ``collector``, ``streamer``, ``alerts`` or ``gateway``; of several collectors with the address.
         state: as above.
         latency_ms: how long it took to answer; ``None`` when it did not.
         version: its version; empty when not known.
@@ -56,23 +59,34 @@ class ServiceHealth:
 class HealthReport:
     """Asks the services."""
 
-    def __init__(self, queue: QueueClient, collectors: Collectors, streamer_http: str) -> None:
+    def __init__(
+        self,
+        queue: QueueClient,
+        collectors: Collectors,
+        streamer_http: str,
+        alerts: AlertsClient,
+        credentials: Credentials | None = None,
+    ) -> None:
         """Ask these; ``streamer_http`` is ``host:port`` of the streamer's HTTP port."""
         self._queue = queue
         self._collectors = collectors
         self._streamer_http = streamer_http
+        self._alerts = alerts
+        self._alerts_seen = False
+        self._credentials = credentials
         self._since = datetime.now(UTC)
 
     async def report(self) -> Json:
         """How all of them are. The pipeline is ``down`` when neither queue nor any collector is well."""
         members = await self._collectors.members()
         names = [f"collector {each.address}" if len(members) > 1 else "collector" for each in members]
-        queue, streamer, *collectors = await asyncio.gather(
+        queue, streamer, alerts, *collectors = await asyncio.gather(
             self._grpc_health("queue", self._queue),
             self._streamer_health(),
+            self._alerts_health(),
             *(self._grpc_health(name, member) for name, member in zip(names, members, strict=True)),
         )
-        services = [queue, *collectors, streamer]
+        services = [queue, *collectors, streamer, alerts]
         status = "ok"
         if any(service.state is State.DOWN for service in services):
             all_down = all(service.state is State.DOWN for service in (queue, *collectors))
@@ -80,7 +94,13 @@ class HealthReport:
         gateway = ServiceHealth("gateway", State.OK, 0.0, __version__, self._since)
         return {"status": status, "services": [*services, gateway]}
 
-    async def _grpc_health(self, name: str, service: QueueClient | CollectorClient) -> ServiceHealth:
+    async def _alerts_health(self) -> ServiceHealth:
+        """UNKNOWN until it has answered for the first time: a pipeline may be run without alerts."""
+        health = await self._grpc_health("alerts", self._alerts)
+        self._alerts_seen |= health.latency_ms is not None
+        return health if self._alerts_seen else replace(health, state=State.UNKNOWN)
+
+    async def _grpc_health(self, name: str, service: QueueClient | CollectorClient | AlertsClient) -> ServiceHealth:
         started = perf_counter()
         stats = asyncio.ensure_future(_stats(service))
         try:
@@ -97,7 +117,7 @@ class HealthReport:
         started = perf_counter()
         try:
             async with asyncio.timeout(HEALTH_DEADLINE_S):
-                status, answer = await asyncio.to_thread(_get, self._streamer_http, "/health")
+                status, answer = await asyncio.to_thread(_get, self._streamer_http, "/health", self._credentials)
                 latency_ms = _ms_since(started)
         except (OSError, http.client.HTTPException, TimeoutError):
             return ServiceHealth("streamer", State.UNKNOWN, detail=f"{self._streamer_http} does not answer")
@@ -109,18 +129,25 @@ class HealthReport:
         return ServiceHealth("streamer", State.OK, latency_ms, version, since)
 
 
-async def _stats(service: QueueClient | CollectorClient) -> tuple[str, datetime | None]:
+async def _stats(service: QueueClient | CollectorClient | AlertsClient) -> tuple[str, datetime | None]:
     """A service's version and when it started; nothing if it does not say so in time."""
     try:
-        stats: queue_admin_pb2.QueueStats | query_pb2.CollectorStats = await service.stats(HEALTH_DEADLINE_S)
+        stats: queue_admin_pb2.QueueStats | query_pb2.CollectorStats | alerts_pb2.AlertStats = await service.stats(
+            HEALTH_DEADLINE_S
+        )
     except UpstreamError:
         return "", None
     return stats.version, instant(stats, "start_time")
 
 
-def _get(address: str, path: str) -> tuple[int, Mapping[str, Any]]:
+def _get(address: str, path: str, credentials: Credentials | None) -> tuple[int, Mapping[str, Any]]:
     """Status and JSON object of an answer."""
-    connection = http.client.HTTPConnection(address, timeout=HEALTH_DEADLINE_S)
+    context = None if credentials is None else credentials.tls_context()
+    connection = (
+        http.client.HTTPConnection(address, timeout=HEALTH_DEADLINE_S)
+        if context is None
+        else http.client.HTTPSConnection(address, timeout=HEALTH_DEADLINE_S, context=context)
+    )
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -17,6 +17,9 @@ from telemetry.runtime.calls import UpstreamError
 from telemetry.v1 import query_pb2
 
 MAX_AGE_S: Final = 1.0
+PLACES_MAX_AGE_S: Final = 30.0
+"""For those who only want to know where a GPU is and what it is called: that hardly ever changes, and reading a large
+fleet takes the collector long."""
 PAGE_SIZE: Final = 10_000
 CANDIDATES_MAX: Final = 5
 """How many GPUs an ambiguous name is answered with."""
@@ -36,11 +39,11 @@ class Inventories:
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
-    async def all(self) -> Inventory:
-        """All GPUs, as they were within the last second."""
+    async def all(self, max_age_s: float = MAX_AGE_S) -> Inventory:
+        """All GPUs, as they were within so many seconds."""
         asked_at = self._clock()
         async with self._reading:
-            if asked_at - self._read_at > MAX_AGE_S:
+            if asked_at - self._read_at > max_age_s:
                 self._all = await self._read()
                 self._read_at = self._clock()
             return self._all

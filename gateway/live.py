@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import orjson
 
 from gateway.counters import LIVE_UPDATES, STREAM_CLIENTS, STREAM_GAPS
 from telemetry.live import LiveColumn, LiveUpdate
+from telemetry.queue.shapes import Json
 
 EVENTS_MAX: Final = 256
 """How many events are kept for viewers that come back."""
@@ -30,6 +31,8 @@ DECODED_S: Final = 1.0
 VIEWERS_MAX: Final = 1_000
 IDLE_S: Final = 15.0
 """How long a viewer hears nothing before it is told that nothing happened."""
+
+Kind = Literal["update", "alerts"]
 
 _Value = TypeVar("_Value")
 
@@ -51,10 +54,11 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What changed, as JSON."""
+    """What changed, as JSON: of GPUs, or of alerts."""
 
     event_id: int
     data: bytes
+    kind: Kind = "update"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class _Event:
     data: bytes = b""
     update: LiveUpdate | None = None
     gap: Gap | None = None
+    kind: Kind = "update"
 
 
 class LiveHub:
@@ -120,6 +125,14 @@ class LiveHub:
             self._decoded.popleft().update = None
         self._decoded.append(event)
         self._append(event)
+
+    def publish_alerts(self, alerts: Sequence[Json], firing: int, pending: int) -> None:
+        """Tell all viewers of alerts that have changed, and how many fire and are pending now.
+
+        Viewers that chose GPUs or hosts get only theirs of the alerts, but all events, because the numbers are of all.
+        """
+        data = orjson.dumps({"alerts": alerts, "firing": firing, "pending": pending}, option=orjson.OPT_UTC_Z)
+        self._append(_Event(self._clock(), data, kind="alerts"))
 
     def publish_gap(self, missed: int | None) -> None:
         """Tell all viewers that updates were lost on the way here."""
@@ -189,6 +202,8 @@ class LiveHub:
     def _seen(self, event_id: int, event: _Event, wanted: Filter) -> Update | Gap | None:
         if event.gap is not None:
             return self._gap(event_id, event.gap.missed)
+        if event.kind == "alerts":
+            return Update(event_id, _choose_alerts(event.data, wanted), event.kind)
         if wanted == Filter():
             return Update(event_id, event.data)
         chosen = self._choose(event.update or _parse(event.data), wanted)
@@ -215,6 +230,19 @@ class LiveHub:
 
 def _pick(values: Sequence[_Value], rows: Sequence[int]) -> list[_Value]:
     return [values[row] for row in rows]
+
+
+def _choose_alerts(data: bytes, wanted: Filter) -> bytes:
+    """The alerts that a viewer wants to see."""
+    if not wanted.gpus and not wanted.hosts:
+        return data
+    content = orjson.loads(data)
+    content["alerts"] = [
+        alert
+        for alert in content["alerts"]
+        if (not wanted.gpus or alert["gpu"] in wanted.gpus) and (not wanted.hosts or alert["host"] in wanted.hosts)
+    ]
+    return orjson.dumps(content)
 
 
 def _render(update: LiveUpdate) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -18,13 +20,26 @@ ASSETS: Final = "assets"
 _NOT_PAGES: Final = frozenset({"api", "docs", "health", "metrics", "prometheus", "openapi.json", ASSETS})
 """First parts of paths that are never the page's own."""
 
+
+def content_security_policy(style: str = "") -> str:
+    """What a page of ours may load: only what comes from this very server, and one ``style`` element of its own."""
+    styles = "'self'"
+    if style:
+        styles += f" 'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+    return (
+        "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; font-src 'self'; "
+        f"manifest-src 'self'; style-src {styles}; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    )
+
+
 NOT_BUILT: Final = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>The dashboard is not built</title></head>
-<body style="font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem">
+<body>
 <h1>The dashboard is not built</h1>
 <p>Build it in the project's folder, then load this page again:</p>
-<pre style="padding: 1rem; border: 1px solid">make web</pre>
+<pre>make web</pre>
 <p>The API works without it: <a href="/docs">its documentation</a>.</p>
 </body>
 </html>

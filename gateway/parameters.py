@@ -15,6 +15,7 @@ from gateway.shapes import EPOCH
 
 PAGE_SIZE_MAX: Final = 10_000
 PAGE_SIZE_DEFAULT: Final = 100
+SMALL_PAGE_SIZE_MAX: Final = 1_000
 METRICS_MAX: Final = 50
 NAMES_MAX: Final = 1_000
 """The most GPUs or hosts in one filter."""
@@ -58,21 +59,29 @@ def parse_instant(value: Any) -> int:
     try:
         seconds = float(text)
     except ValueError:
-        return _parse_rfc3339(text)
+        return _parse_rfc3339(text, " nor a number of seconds since 1970")
     if not math.isfinite(seconds) or not _INSTANT_US_MIN <= seconds * 1e6 <= _INSTANT_US_MAX:
         raise ValueError(f"{text!r} is not a time between the years 1 and 9999")
     return round(seconds * 1e6)
 
 
-def _parse_rfc3339(text: str) -> int:
+def parse_rfc3339(value: Any) -> int:
+    """Microseconds since 1970 of an RFC 3339 time.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    return _parse_rfc3339(value if isinstance(value, str) else repr(value))
+
+
+def _parse_rfc3339(text: str, nor: str = "") -> int:
     # A plus sign that a client forgot to encode arrives as a space.
     text = re.sub(r" (\d\d:\d\d)$", r"+\1", text)
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is neither an RFC 3339 time such as 2025-07-18T20:42:34Z nor a number of seconds since 1970"
-        ) from None
+        is_not = "is neither" if nor else "is not"
+        raise ValueError(f"{text!r} {is_not} an RFC 3339 time such as 2025-07-18T20:42:34Z{nor}") from None
     if instant.tzinfo is None:
         raise ValueError(f"{text!r} lacks a time zone; write Z for UTC")
     return (instant - EPOCH) // timedelta(microseconds=1)
@@ -104,6 +113,11 @@ PageSize = Annotated[
     int,
     AfterValidator(_at_most_page_size_max),
     Query(ge=0, description="The most entries to return; 0 means 100, above 10,000 means 10,000."),
+]
+SmallPageSize = Annotated[
+    int,
+    AfterValidator(lambda size: min(size, SMALL_PAGE_SIZE_MAX)),
+    Query(ge=0, description="The most entries to return; 0 means 100, above 1,000 means 1,000."),
 ]
 Limit = Annotated[
     int,

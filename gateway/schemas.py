@@ -24,6 +24,7 @@ class Problem(BaseModel):
     service: Annotated[str | None, Field(description="The service behind the gateway that failed.")] = None
     code: Annotated[str | None, Field(description="The gRPC status that it answered with.")] = None
     retry_after_s: Annotated[float | None, Field(description="When to try again.")] = None
+    request_id: Annotated[str | None, Field(description="What the request is called in logs.")] = None
 
 
 class ParameterProblem(BaseModel):
@@ -337,3 +338,11 @@ class Liveness(BaseModel):
 
     status: Literal["ok"]
     version: str
+
+
+class Session(BaseModel):
+    """Who asks."""
+
+    tokens: Annotated[bool, Field(description="Whether tokens are needed here.")]
+    name: Annotated[str, Field(description="What the token is called; empty without one.")]
+    role: Literal["none", "view", "operate", "admin"]

@@ -1,4 +1,4 @@
-"""A running gateway: its connections, the live feed, and the two ports."""
+"""A running gateway: its connections, what feeds the live view, and the two ports."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from gateway.access import Access
+from gateway.alert_watch import AlertWatch
+from gateway.alerts_upstream import AlertsClient
 from gateway.app import create_app
+from gateway.audit import AuditLog
 from gateway.backends import Backends
 from gateway.feed import LiveFeed
 from gateway.health import HealthReport
 from gateway.inventory import Inventories
+from gateway.latest import LatestValues
 from gateway.live import LiveHub
 from gateway.page import STATIC_FOLDER
+from gateway.tasks import Tasks
 from gateway.upstreams import QueueClient, count_call
 from telemetry.query.fanout import Collectors
 from telemetry.query.members import Members
 from telemetry.runtime.calls import DEADLINE_S
+from telemetry.runtime.credentials import Credentials
 from telemetry.runtime.http import HttpServer
+from telemetry.runtime.listen import is_loopback
+from telemetry.runtime.security import OPEN, Security
 
 
 class GatewayServer:
@@ -33,8 +42,13 @@ class GatewayServer:
         queue: str,
         collectors: Sequence[str],
         streamer_http: str,
+        alerts: str = "127.0.0.1:9094",
         deadline_s: float = DEADLINE_S,
         static_folder: Path = STATIC_FOLDER,
+        security: Security = OPEN,
+        credentials: Credentials | None = None,
+        admin: bool = False,
+        audit_log: Path | None = None,
     ) -> None:
         """Prepare to serve; nothing is bound or connected yet.
 
@@ -45,22 +59,37 @@ class GatewayServer:
             queue: ``host:port`` of the queue's gRPC.
             collectors: ``host:port`` of each collector's gRPC; a name with several addresses stands for as many.
             streamer_http: ``host:port`` of the streamer's HTTP.
+            alerts: ``host:port`` of the alerts' gRPC.
             deadline_s: how long a call to another service may take.
             static_folder: the built dashboard.
+            security: what guards both ports.
+            credentials: for queue, collectors and streamer with TLS or tokens.
+            admin: whether everybody may change things; without effect where there are tokens.
+            audit_log: the file in which changes are written down; without, they are only logged.
         """
-        self._queue = QueueClient(queue, deadline_s)
-        self._collectors = Collectors(Members(collectors, deadline_s, count_call))
+        self._queue = QueueClient(queue, deadline_s, credentials)
+        self._alerts = AlertsClient(alerts, deadline_s, credentials)
+        self._collectors = Collectors(Members(collectors, deadline_s, count_call, credentials))
         self.hub = LiveHub()
+        self._audit = AuditLog(audit_log)
+        self._tasks = Tasks()
         backends = Backends(
             self._collectors,
             self._queue,
+            self._alerts,
             Inventories(self._collectors),
             self.hub,
-            HealthReport(self._queue, self._collectors, streamer_http),
+            HealthReport(self._queue, self._collectors, streamer_http, self._alerts, credentials),
+            self._audit,
+            self._tasks,
+            LatestValues(self._collectors),
         )
-        app = create_app(backends, static_folder)
-        self._http = HttpServer(app, host, {"--dashboard-port": dashboard_port, "--api-port": api_port})
-        self._feed: asyncio.Task[None] | None = None
+        access = Access(admin=admin, tokens=security.tokens)
+        app = create_app(backends, static_folder, access, only_loopback=is_loopback(host))
+        ports = {"--dashboard-port": dashboard_port, "--api-port": api_port}
+        self._http = HttpServer(app, host, ports, security=security, guards_itself=True)
+        self._credentials = credentials
+        self._following: list[asyncio.Task[None]] = []
 
     @property
     def dashboard_port(self) -> int:
@@ -76,19 +105,25 @@ class GatewayServer:
         """Bind and serve, whether or not the other services are there yet.
 
         Raises:
-            StartupError: if a port cannot be bound.
+            StartupError: if a port cannot be bound, or the audit log not be written.
         """
+        await self._audit.open()
         await self._http.start()
-        self._feed = asyncio.create_task(LiveFeed(self._queue, self.hub).run(), name="live-feed")
+        followers = (LiveFeed(self._queue, self.hub, self._credentials), AlertWatch(self._alerts, self.hub))
+        self._following = [asyncio.create_task(each.run(), name=type(each).__name__) for each in followers]
 
     async def stop(self) -> None:
         """End event streams, let requests finish for a while, and close."""
         self.hub.close()
-        if self._feed is not None:
-            self._feed.cancel()
-            await asyncio.wait({self._feed})
+        for task in self._following:
+            task.cancel()
+        if self._following:
+            await asyncio.wait(self._following)
+        await self._tasks.close()
         await self._http.stop()
+        await self._audit.close()
         await self._queue.close()
+        await self._alerts.close()
         await self._collectors.close()
 
     async def __aenter__(self) -> GatewayServer:

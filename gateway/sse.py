@@ -52,4 +52,4 @@ def encode_event(event: Update | Gap | None) -> bytes:
         return b": nothing new\n\n"
     if isinstance(event, Gap):
         return b"event: gap\nid: %d\ndata: %b\n\n" % (event.event_id, orjson.dumps({"missed": event.missed}))
-    return b"event: update\nid: %d\ndata: %b\n\n" % (event.event_id, event.data)
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (event.kind.encode(), event.event_id, event.data)

@@ -6,10 +6,13 @@ import time
 from http import HTTPStatus
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import schemas, shapes
 from gateway.backends import BackendsDependency
+from gateway.csv_answers import VARY, csv_response, wants_csv
+from gateway.inventory import PLACES_MAX_AGE_S
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import Metrics
 from gateway.routes.gpus import COMPLETE
@@ -36,16 +39,23 @@ router = APIRouter(prefix=API, tags=["fleet"])
         },
         HTTPStatus.BAD_REQUEST,
         *UPSTREAM,
+        csv="gpu,host,index,model,timestamp,temperature\r\nnode-2/0,node-2,0,,2025-07-18T20:42:33.500000Z,63.0\r\n",
     ),
 )
-async def get_fleet(backends: BackendsDependency, metric: Metrics = []) -> Response:  # noqa: B006 - FastAPI copies it
+async def get_fleet(request: Request, backends: BackendsDependency, metric: Metrics = []) -> Response:  # noqa: B006 - FastAPI copies it
     """One entry a GPU in each array, by identity; `null` where a GPU lacks a metric. `stream` tells of changes."""
     answer = await backends.collectors.get_latest(query_pb2.GetLatestRequest(metrics=metric))
-    known = await backends.inventories.all()
+    known = await backends.inventories.all(PLACES_MAX_AGE_S)
     if any(name not in known for name in answer.gpus):
         known = await backends.inventories.refreshed()
     nothing = query_pb2.Gpu()
     gpus = [known.get(name, nothing) for name in answer.gpus]
+    if wants_csv(request):
+        header = ["gpu", "host", "index", "model", "timestamp", *(column.metric for column in answer.columns)]
+        places = ((name, gpu.host, gpu.index, gpu.model) for name, gpu in zip(answer.gpus, gpus, strict=True))
+        columns = [map(shapes.instant_of_us, answer.timestamps_us), *(column.values for column in answer.columns)]
+        rows = ((*place, *values) for place, *values in zip(places, *columns, strict=True))
+        return csv_response("fleet", header, rows)
     return JsonResponse(
         {
             "time": time.time(),
@@ -56,5 +66,6 @@ async def get_fleet(backends: BackendsDependency, metric: Metrics = []) -> Respo
             "timestamps": [time_us / 1e6 for time_us in answer.timestamps_us],
             "columns": shapes.columns(answer.columns),
             "completeness": shapes.completeness(answer.completeness),
-        }
+        },
+        headers=VARY,
     )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from http import HTTPStatus
-from math import isnan
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import schemas, shapes
 from gateway.answers import unless_known
 from gateway.backends import BackendsDependency
+from gateway.csv_answers import VARY, csv_response, wants_csv
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import (
     PAGE_SIZE_DEFAULT,
@@ -33,6 +32,7 @@ from gateway.parameters import (
     Step,
 )
 from gateway.problems import ParameterError
+from gateway.times import check_order, duration, timestamp
 from telemetry.queue.shapes import Json, seconds
 from telemetry.runtime.http import JsonResponse
 from telemetry.v1 import query_pb2
@@ -101,9 +101,11 @@ def gpu_page(page: query_pb2.ListGpusResponse) -> Json:
         HTTPStatus.NOT_FOUND,
         HTTPStatus.CONFLICT,
         *UPSTREAM,
+        csv="timestamp,temperature,utilization\r\n2025-07-18T20:42:34Z,63.0,98.0\r\n",
     ),
 )
 async def list_gpu_records(
+    request: Request,
     gpu: GpuName,
     backends: BackendsDependency,
     start_time: StartTime = None,
@@ -112,7 +114,7 @@ async def list_gpu_records(
     order: ChosenOrder = Order.NEWEST,
 ) -> Response:
     """Records as they were stored, newest first unless said otherwise; without times, of all that is stored."""
-    _check_order(start_time, end_time)
+    check_order(start_time, end_time)
     found = await backends.inventories.find(gpu)
     wanted = query_pb2.StreamRecordsRequest(
         selector=_only(found),
@@ -121,12 +123,17 @@ async def list_gpu_records(
         order=_ORDERS[order],
     )
     records, completeness = await backends.collectors.records(wanted)
+    if wants_csv(request):
+        metrics = sorted({metric for each in records for metric in each.metrics})
+        rows = ((each.timestamp.ToDatetime(UTC), *map(dict(each.metrics).get, metrics)) for each in records)
+        return csv_response("records", ["timestamp", *metrics], rows)
     return JsonResponse(
         {
             "gpu": found.gpu,
             "records": [shapes.record(each) for each in records],
             "completeness": shapes.completeness(completeness),
-        }
+        },
+        headers=VARY,
     )
 
 
@@ -146,9 +153,11 @@ async def list_gpu_records(
         HTTPStatus.NOT_FOUND,
         HTTPStatus.CONFLICT,
         *UPSTREAM,
+        csv="timestamp,temperature,power_draw\r\n2025-07-18T20:42:20Z,62.5,\r\n2025-07-18T20:42:30Z,63.0,412.0\r\n",
     ),
 )
 async def query_gpu_series(
+    request: Request,
     gpu: GpuName,
     backends: BackendsDependency,
     metric: RequiredMetrics,
@@ -158,17 +167,21 @@ async def query_gpu_series(
     agg: ChosenAggregation = Aggregation.AVG,
 ) -> Response:
     """Columns of equal length. Without times, the last 15 minutes before the GPU's newest record."""
-    _check_order(start_time, end_time)
+    check_order(start_time, end_time)
     found = await backends.inventories.find(gpu)
     wanted = query_pb2.QuerySeriesRequest(
         selector=_only(found),
         metrics=metric,
         range=_series_range(found, start_time, end_time),
-        step=None if step is None else _duration(step),
+        step=None if step is None else duration(step),
         aggregation=_AGGREGATIONS[agg],
     )
     answer = await backends.collectors.query_series(wanted)
     series = answer.series[0] if answer.series else query_pb2.Series()
+    if wants_csv(request):
+        header = ["timestamp", *(column.metric for column in series.columns)]
+        times = map(shapes.instant_of_us, answer.timestamps_us)
+        return csv_response("series", header, zip(times, *(each.values for each in series.columns), strict=True))
     return JsonResponse(
         {
             "gpu": found.gpu,
@@ -176,7 +189,8 @@ async def query_gpu_series(
             "timestamps": [time_us / 1e6 for time_us in answer.timestamps_us],
             "columns": shapes.columns(series.columns),
             "completeness": shapes.completeness(answer.completeness),
-        }
+        },
+        headers=VARY,
     )
 
 
@@ -199,16 +213,13 @@ async def query_gpu_series(
 )
 async def get_gpu(gpu: GpuName, backends: BackendsDependency) -> Response:
     """The GPU, and the newest value of each of its metrics."""
-    found = await backends.inventories.find(gpu)
-    answer = await backends.collectors.get_latest(query_pb2.GetLatestRequest(selector=_only(found)))
-    return JsonResponse(
-        shapes.gpu(found)
-        | {
-            "latest": _values(answer),
-            "latest_time": shapes.instant_of_us(answer.timestamps_us[0]) if answer.timestamps_us else None,
-            "completeness": shapes.completeness(answer.completeness),
-        }
-    )
+    newest = await backends.latest.of(gpu) if gpu else None
+    if newest is None:
+        identity = (await backends.inventories.find(gpu)).gpu
+        newest = await backends.latest.of(identity)
+        if newest is None:  # it has gone in between
+            raise ParameterError("gpu", f"there is no GPU {gpu!r}", HTTPStatus.NOT_FOUND)
+    return JsonResponse(newest.json())
 
 
 _ORDERS: Final = {
@@ -218,20 +229,8 @@ _ORDERS: Final = {
 _AGGREGATIONS: Final = {each: query_pb2.Aggregation.Value(f"AGGREGATION_{each.name}") for each in Aggregation}
 
 
-def _values(latest: query_pb2.GetLatestResponse) -> dict[str, float]:
-    """The values of the only GPU of an answer."""
-    return {
-        column.metric: column.values[0] for column in latest.columns if column.values and not isnan(column.values[0])
-    }
-
-
 def _only(gpu: query_pb2.Gpu) -> query_pb2.GpuSelector:
     return query_pb2.GpuSelector(gpus=[gpu.gpu])
-
-
-def _check_order(start_us: int | None, end_us: int | None) -> None:
-    if start_us is not None and end_us is not None and start_us >= end_us:
-        raise ParameterError("end_time", "end_time must be later than start_time")
 
 
 def _series_range(gpu: query_pb2.Gpu, start_us: int | None, end_us: int | None) -> query_pb2.TimeRange:
@@ -245,18 +244,6 @@ def _series_range(gpu: query_pb2.Gpu, start_us: int | None, end_us: int | None) 
 
 def _range(start_us: int | None, end_us: int | None) -> query_pb2.TimeRange:
     return query_pb2.TimeRange(
-        start_time=None if start_us is None else _timestamp(start_us),
-        end_time=None if end_us is None else _timestamp(end_us),
+        start_time=None if start_us is None else timestamp(start_us),
+        end_time=None if end_us is None else timestamp(end_us),
     )
-
-
-def _timestamp(time_us: int) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromMicroseconds(time_us)
-    return timestamp
-
-
-def _duration(length_us: int) -> Duration:
-    duration = Duration()
-    duration.FromMicroseconds(length_us)
-    return duration

@@ -6,13 +6,14 @@ import asyncio
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from gateway import schemas
+from gateway import queue_schemas, schemas
 from gateway.backends import BackendsDependency
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import PAGE_SIZE_DEFAULT, PageSize, PageToken
+from gateway.queue_parameters import GroupPath, TopicPath
 from telemetry.queue import shapes
 from telemetry.runtime.http import JsonResponse
 from telemetry.v1 import queue_admin_pb2
@@ -71,7 +72,7 @@ _STATS: Final = {
         "torn_bytes": 0,
     },
 }
-_TOPIC: Final = {
+TOPIC_EXAMPLE: Final = {
     "name": "telemetry",
     "partitions": 8,
     "storage": "disk",
@@ -109,7 +110,7 @@ async def get_queue_stats(backends: BackendsDependency) -> Response:
     "/topics",
     summary="List topics by name",
     response_model=schemas.TopicPage,
-    responses=responses({"topics": [_TOPIC], "next_page_token": ""}, HTTPStatus.BAD_REQUEST, *UPSTREAM),
+    responses=responses({"topics": [TOPIC_EXAMPLE], "next_page_token": ""}, HTTPStatus.BAD_REQUEST, *UPSTREAM),
 )
 async def list_topics(
     backends: BackendsDependency, page_size: PageSize = PAGE_SIZE_DEFAULT, page_token: PageToken = ""
@@ -123,14 +124,14 @@ async def list_topics(
 
 
 @router.get(
-    "/topics/{topic}",
+    "/topics/{topic:name}",
     summary="One topic and what is counted of it",
     response_model=schemas.TopicDetail,
-    responses=responses(_TOPIC | {"stats": _TOPIC_STATS}, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, *UPSTREAM),
+    responses=responses(
+        TOPIC_EXAMPLE | {"stats": _TOPIC_STATS}, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, *UPSTREAM
+    ),
 )
-async def get_topic(
-    backends: BackendsDependency, topic: Annotated[str, Path(max_length=200, description="The topic's name.")]
-) -> Response:
+async def get_topic(backends: BackendsDependency, topic: TopicPath) -> Response:
     """The topic with its settings, partitions and counters."""
     found, stats = await asyncio.gather(backends.queue.get_topic(topic), backends.queue.stats())
     counted = next((shapes.topic_stats(each) for each in stats.topics if each.topic == topic), None)
@@ -155,3 +156,16 @@ async def list_groups(
     return JsonResponse(
         {"groups": [shapes.group(each) for each in page.groups], "next_page_token": page.next_page_token}
     )
+
+
+@router.get(
+    "/groups/{group:name}",
+    summary="One group and what is counted of it",
+    response_model=queue_schemas.GroupDetail,
+    responses=responses(_GROUP | {"stats": _GROUP_STATS}, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, *UPSTREAM),
+)
+async def get_group(backends: BackendsDependency, group: GroupPath) -> Response:
+    """The group with its settings, where it stands, its members and its lag."""
+    found, stats = await asyncio.gather(backends.queue.get_group(group), backends.queue.stats())
+    counted = next((shapes.group_stats(each) for each in stats.groups if each.group == group), None)
+    return JsonResponse(shapes.group(found) | {"stats": counted})

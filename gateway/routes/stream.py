@@ -26,6 +26,10 @@ event: update
 id: 1752871354001
 data: {"gpus":["a/0"],"timestamps":[1752871354],"columns":{"power_draw":{"last":[41],"min":[9],"max":[42]}},"labels":{}}
 
+event: alerts
+id: 1752871354002
+data: {"alerts":[],"firing":2,"pending":0}
+
 event: gap
 id: 1752871354042
 data: {"missed":40}
@@ -60,11 +64,12 @@ async def stream_updates(
     ] = "",
 ) -> Response:
     """An `update` holds the GPUs that have new records, at most once a second a GPU: the last, least and greatest value
-    of each metric in that second (`LiveUpdate` among the schemas).
+    of each metric in that second (`LiveUpdate` among the schemas). `alerts` holds alerts that are new or have changed,
+    and how many fire and are pending in all (`AlertNews`); `gpu` and `host` choose among the alerts.
 
     A `gap` says that `missed` events will not come (`null`: nobody knows how many), because the client came back too
-    late or reads too slowly: ask for the fleet again. A comment comes when nothing has happened for 15 seconds. All
-    filters must match.
+    late or reads too slowly: ask for the fleet and the alerts again. A comment comes when nothing has happened for 15
+    seconds. All filters must match.
     """
     last_id = _parse_id(last_event_id) if last_event_id else backends.hub.last_id
     if backends.hub.full:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -10,6 +11,7 @@ import click
 
 from telemetry.console.session import DefaultGroup, Failure, notice, to_json
 from telemetry.console.tables import plural, table
+from telemetry.console.values import parse_duration
 from telemetry.runtime.errors import StartupError
 from telemetry.runtime.token_file import add_token, remove_token
 from telemetry.runtime.tokens import Right, Role, read_tokens
@@ -37,22 +39,29 @@ def token() -> None:
 @_file
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for scripts.")
 def list_tokens(path: Path, as_json: bool) -> None:
-    """List tokens: what they are called, and what they may. The tokens themselves are kept nowhere."""
+    """List tokens: what they are called, until when, and what they may. The tokens themselves are kept nowhere."""
     tokens = _or_fail(lambda: read_tokens(path))
     if as_json:
         rows = [
             {
                 "name": each.name,
                 "role": each.role.label,
+                "expires": _time(each.expires),
+                "expired": each.has_expired,
                 **{right.value: list(each.rights.get(right, ())) for right in Right},
             }
             for each in tokens
         ]
         click.echo(to_json({"tokens": rows}))
         return
-    titles = ["NAME", "ROLE", *(right.value.upper() for right in Right)]
+    titles = ["NAME", "ROLE", "EXPIRES", *(right.value.upper() for right in Right)]
     cells = [
-        [each.name, each.role.label, *(", ".join(each.rights.get(right, ())) or "-" for right in Right)]
+        [
+            each.name,
+            each.role.label,
+            "expired" if each.has_expired else _time(each.expires) or "never",
+            *(", ".join(each.rights.get(right, ())) or "-" for right in Right),
+        ]
         for each in tokens
     ]
     for line in table(titles, cells):
@@ -73,8 +82,15 @@ def list_tokens(path: Path, as_json: bool) -> None:
     help="What it may do over REST, in queries, and with alerts: see (view), silence, replay and move groups "
     "(operate), make and delete topics (admin).",
 )
+@click.option("--expires", metavar="DURATION", help="From when on it is not accepted, such as 90d; otherwise never.")
 def create_token(
-    name: str, path: Path, publish: tuple[str, ...], subscribe: tuple[str, ...], admin: tuple[str, ...], role: str
+    name: str,
+    path: Path,
+    publish: tuple[str, ...],
+    subscribe: tuple[str, ...],
+    admin: tuple[str, ...],
+    role: str,
+    expires: str | None,
 ) -> None:
     """Make a token called NAME and print it, this one time. The file gets its hash.
 
@@ -82,9 +98,12 @@ def create_token(
     option may be repeated.
     """
     rights = {Right.PUBLISH: publish, Right.SUBSCRIBE: subscribe, Right.ADMIN: admin}
-    secret = _or_fail(lambda: add_token(path, name, Role[role.upper()], rights))
+    until = None if expires is None else _until(expires)
+    secret = _or_fail(lambda: add_token(path, name, Role[role.upper()], rights, until))
     click.echo(secret)
     notice(f"{path} has the hash; nobody can print the token again")
+    if until is not None:
+        notice(f"it expires at {_time(until)}")
 
 
 @token.command("revoke", context_settings=_HELP)
@@ -95,6 +114,23 @@ def revoke_tokens(names: tuple[str, ...], path: Path) -> None:
     for name in names:
         _or_fail(lambda: remove_token(path, name))  # noqa: B023 - called at once
     notice(f"{plural(len(names), 'token')} revoked")
+
+
+def _until(text: str) -> datetime:
+    try:
+        length_s = parse_duration(text)
+        if length_s <= 0:
+            raise ValueError(f"{text!r} is no time at all")
+        return datetime.now(UTC) + timedelta(seconds=length_s)
+    except (ValueError, OverflowError) as error:
+        message = (
+            str(error) if isinstance(error, ValueError) else f"{text!r} is too far away; without it, it never does"
+        )
+        raise click.BadParameter(message, param_hint="--expires") from None
+
+
+def _time(expires: datetime | None) -> str | None:
+    return None if expires is None else f"{expires:%Y-%m-%dT%H:%M:%SZ}"
 
 
 _Answer = TypeVar("_Answer")

@@ -221,6 +221,10 @@ def _by_series(
     group = pl.col(GPU).replace_strict(number_of, return_dtype=pl.Int64).alias(":group")
     found: dict[str | tuple[str, ...], list[pl.DataFrame]] = {}
     for piece in pieces:
+        if len(keys) == 1:
+            piece.drop_in_place(GPU)
+            found.setdefault(keys[0], []).append(piece)
+            continue
         parts = piece.with_columns(group).drop(GPU).partition_by(":group", as_dict=True, include_key=False)
         for (number,), part in parts.items():
             found.setdefault(keys[number], []).append(part)

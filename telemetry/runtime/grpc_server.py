@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 from prometheus_client import Counter, Histogram
 
-from telemetry.runtime.grpc_tokens import RequireToken
+from telemetry.runtime.grpc_tokens import GuardCalls
 from telemetry.runtime.listen import bind, join_address
 from telemetry.runtime.security import OPEN, Security
 from telemetry.runtime.status import CodedError, InvalidArgumentError, UnavailableError, to_status
@@ -107,15 +107,16 @@ class GrpcServer:
             flag: the flag that sets the port, for error messages.
             with_reflection: whether clients may list services and their messages.
             security: what guards the port.
-            roles: with tokens, the role that a method or a service needs; see :class:`RequireToken`.
+            roles: with tokens, the role that a method or a service needs; see :class:`GuardCalls`.
         """
         self._security = security
         self._host, self._wanted, self._flag = host, port, flag
         self._names = [descriptor.full_name for descriptor, _ in services]
         self._calls = _CallInterceptor(self._names)
         interceptors: list[grpc.aio.ServerInterceptor] = [self._calls]
-        if security.tokens is not None:
-            interceptors.append(RequireToken(security.tokens, {reflection.SERVICE_NAME: Role.NONE, **(roles or {})}))
+        if security.tokens is not None or security.rates is not None:
+            needed = {reflection.SERVICE_NAME: Role.NONE, **(roles or {})}
+            interceptors.append(GuardCalls(security.tokens, needed, security.rates))
         self._server = grpc.aio.server(
             options=SERVER_OPTIONS, interceptors=interceptors, maximum_concurrent_rpcs=CALLS_MAX
         )

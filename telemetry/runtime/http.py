@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import socket
 from collections.abc import Generator, Mapping
 from http import HTTPStatus
 from types import TracebackType
@@ -62,6 +63,8 @@ async def metrics_endpoint(request: Request) -> Response:
 
 CONNECTIONS_MAX: Final = 4096
 """Most connections; requests on more are answered with 503."""
+HANDSHAKE_S_MAX: Final = 10.0
+"""How long a client may take to begin with TLS."""
 
 
 class HttpServer:
@@ -90,7 +93,7 @@ class HttpServer:
         self._host = host
         self._wanted = ports
         if not guards_itself:
-            app = HttpGuard(app, security.tokens, only_loopback=is_loopback(host))
+            app = HttpGuard(app, security.tokens, only_loopback=is_loopback(host), rates=security.rates)
         config = uvicorn.Config(
             app,
             http=BoundedProtocol,
@@ -144,7 +147,28 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: signals belong to the process."""
+    """Uvicorn that lets go who takes long to begin with TLS, and without its signal handlers, which are the process's."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen as uvicorn does, which has no setting for the time of a handshake."""
+        await super().startup(sockets=[])
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> BoundedProtocol:
+            return BoundedProtocol(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop
+            )
+
+        timeout_s = HANDSHAKE_S_MAX if self.config.ssl is not None else None
+        for listening in sockets or ():
+            server = await loop.create_server(
+                protocol,
+                sock=listening,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=timeout_s,
+                backlog=self.config.backlog,
+            )
+            self.servers.append(server)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -1,9 +1,10 @@
-"""The one middleware that guards HTTP: tokens, requests from other sites, and the size of what is sent."""
+"""The one middleware that guards HTTP: who may ask, how often, from which site, and how much may be sent."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetry.runtime.grpc_tokens import REFUSED
 from telemetry.runtime.problems import ProblemResponse
+from telemetry.runtime.rates import Rates, network_of
 from telemetry.runtime.tokens import Role, Token, Tokens
 from telemetry.runtime.watched import RECHECK_S
 
@@ -36,6 +38,7 @@ class HttpGuard:
     * A change that a page of another site asks for: 403, with or without tokens.
     * On loopback without tokens, a ``Host`` that is not this machine: 421. A page of another site can have its own name
       point here, and would then count as ours.
+    * More requests than a caller may make: 429, except for health.
     * With tokens, whatever is not public and comes without a token: 401; with a token without the role: 403.
     """
 
@@ -47,6 +50,7 @@ class HttpGuard:
         only_loopback: bool = False,
         is_public: Callable[[str], bool] = lambda path: path == "/health",
         writes_need: Role = Role.OPERATE,
+        rates: Rates | None = None,
     ) -> None:
         """Guard ``app``.
 
@@ -56,12 +60,14 @@ class HttpGuard:
             only_loopback: whether only this machine can connect.
             is_public: whether a path is for everybody, also without a token.
             writes_need: the role for everything but reading, which needs VIEW. Routes may ask for more.
+            rates: how often each caller may ask, by the name of his token, else by his address.
         """
         self._app = app
         self._tokens = tokens
         self._checks_host = only_loopback and tokens is None
         self._is_public = is_public
         self._writes_need = writes_need
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,6 +88,10 @@ class HttpGuard:
         return tokens.bearer(header) if header is not None else tokens.find(_cookie(headers))
 
     def _refusal(self, scope: Scope, headers: Headers, caller: Token | None) -> ProblemResponse | None:
+        if self._rates is not None and not _is_health(scope["path"]):
+            wait_s = self._rates.wait_s(caller.name if caller is not None else network_of(_address(scope)))
+            if wait_s > 0.0:
+                return _too_many(wait_s)
         if _length(headers) > BODY_BYTES_MAX:
             return _too_large()
         if self._checks_host and not _is_this_machine(headers.get("host", "")):
@@ -97,14 +107,7 @@ class HttpGuard:
         if self._tokens is None or self._is_public(scope["path"]):
             return None
         if caller is None:
-            given = "authorization" in headers or bool(_cookie(headers))
-            REFUSED.labels("http", "token" if given else "no token").inc()
-            text = (
-                "the token is not accepted: it is wrong, or was revoked"
-                if given
-                else "a token is needed: `Authorization: Bearer …`"
-            )
-            return ProblemResponse(HTTPStatus.UNAUTHORIZED, text, headers=_CHALLENGE)
+            return _unauthorized(headers, self._tokens)
         needed = self._writes_need if is_change else Role.VIEW
         if caller.role < needed:
             REFUSED.labels("http", "role").inc()
@@ -146,7 +149,8 @@ class HttpGuard:
         elif not stood and is_answered and not is_complete:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif not stood and not is_answered:
-            refusal = ProblemResponse(HTTPStatus.UNAUTHORIZED, "the token was revoked", headers=_CHALLENGE)
+            text = "the token has expired" if caller is not None and caller.has_expired else "the token was revoked"
+            refusal = ProblemResponse(HTTPStatus.UNAUTHORIZED, text, headers=_CHALLENGE)
             await refusal(scope, receive, send)
 
     async def _stood(self, task: asyncio.Future[None], caller: Token) -> bool:
@@ -156,7 +160,7 @@ class HttpGuard:
             while not task.done():
                 await asyncio.wait((task,), timeout=RECHECK_S)
                 if not task.done() and not self._tokens.stands(caller):
-                    REFUSED.labels("http", "revoked").inc()
+                    REFUSED.labels("http", "expired" if caller.has_expired else "revoked").inc()
                     return False
         finally:
             if not task.done():
@@ -178,6 +182,34 @@ def _too_large() -> ProblemResponse:
     return ProblemResponse(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {BODY_BYTES_MAX} bytes", {"Connection": "close"}
     )
+
+
+def _too_many(wait_s: float) -> ProblemResponse:
+    REFUSED.labels("http", "rate").inc()
+    return ProblemResponse(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too many requests a second from this caller",
+        {"Retry-After": str(math.ceil(wait_s)), "Cache-Control": "no-store"},
+    )
+
+
+def _unauthorized(headers: Headers, tokens: Tokens) -> ProblemResponse:
+    header, cookie = headers.get("authorization", ""), _cookie(headers)
+    reason, text = "no token", "a token is needed: `Authorization: Bearer …`"
+    if header or cookie:
+        reason, text = tokens.why_not(header=header) if header else tokens.why_not(cookie)
+    REFUSED.labels("http", reason).inc()
+    return ProblemResponse(HTTPStatus.UNAUTHORIZED, text, headers=_CHALLENGE)
+
+
+def _is_health(path: str) -> bool:
+    """Whether a path is one of those that probes ask, which are not to fail when others ask too often."""
+    return path == "/health" or path.startswith("/health/")
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _length(headers: Headers) -> int:

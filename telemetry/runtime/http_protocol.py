@@ -51,6 +51,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 f"the head of the request has more than {HEAD_BYTES_MAX} bytes",
             )
 
+    def send_400_response(self, msg: str) -> None:
+        """What the parser cannot read is answered with a problem, as all else."""
+        self._refuse(HTTPStatus.BAD_REQUEST, "this cannot be read as HTTP/1.1; an address may have up to 65,535 bytes")
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._within(HEAD_S_MAX, "the head of the request")

@@ -14,6 +14,7 @@ import click
 from telemetry.runtime.credentials import Credentials
 from telemetry.runtime.errors import StartupError
 from telemetry.runtime.listen import is_loopback
+from telemetry.runtime.rates import RATE_LIMIT, Rates
 from telemetry.runtime.tls import ServerTls, TlsError
 from telemetry.runtime.tokens import Tokens
 
@@ -29,10 +30,12 @@ class Security:
     Attributes:
         tls: what they show; ``None`` means that they speak in the clear.
         tokens: whom they accept; ``None`` means everybody.
+        rates: how often each caller may ask, on all ports together; ``None`` means as often as he likes.
     """
 
     tls: ServerTls | None = None
     tokens: Tokens | None = None
+    rates: Rates | None = None
 
 
 OPEN: Final = Security()
@@ -48,6 +51,7 @@ class SecurityFlags:
     tls_client_ca: Path | None = None
     tokens: Path | None = None
     insecure: bool = False
+    rate_limit: int = RATE_LIMIT
 
     def load(self, host: str) -> Security:
         """Read the files, and see that they are enough to listen on ``host``.
@@ -66,7 +70,7 @@ class SecurityFlags:
         tokens = None if self.tokens is None else Tokens(self.tokens)
         if not is_loopback(host):
             self._check_reachable(host, tls, tokens)
-        return Security(tls, tokens)
+        return Security(tls, tokens, Rates(self.rate_limit) if self.rate_limit else None)
 
     def _check_reachable(self, host: str, tls: ServerTls | None, tokens: Tokens | None) -> None:
         checked = tokens is not None or (tls is not None and tls.requires_clients)
@@ -95,9 +99,17 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
         is_flag=True,
         help="Allow a --host that other machines can reach although nothing checks who asks.",
     )
+    @click.option(
+        "--rate-limit",
+        type=click.IntRange(min=0),
+        default=RATE_LIMIT,
+        show_default=True,
+        metavar="N",
+        help="Most requests and calls a second of each caller, by token, else by address; 0 means no limit.",
+    )
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
-        names = ("tls_cert", "tls_key", "tls_client_ca", "tokens", "insecure")
+        names = ("tls_cert", "tls_key", "tls_client_ca", "tokens", "insecure", "rate_limit")
         function(*args, security=SecurityFlags(**{name: kwargs.pop(name) for name in names}), **kwargs)
 
     return command

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +28,16 @@ from telemetry.runtime.tokens import (
 _MODE: Final = 0o600
 
 
-def add_token(path: Path, name: str, role: Role, rights: Mapping[Right, Sequence[str]]) -> str:
+def add_token(
+    path: Path,
+    name: str,
+    role: Role,
+    rights: Mapping[Right, Sequence[str]],
+    expires: datetime | None = None,
+) -> str:
     """Add a token to a file, which is made when it is not there; returns the token, which is kept nowhere.
+
+    From ``expires`` on it is not accepted; ``None`` means never.
 
     Raises:
         TokensError: if there is one of that name, something given is wrong, or the file cannot be used.
@@ -37,7 +46,7 @@ def add_token(path: Path, name: str, role: Role, rights: Mapping[Right, Sequence
     for right, patterns in rights.items():
         check_patterns(patterns, f"--{right.value}")
     token = new_token()
-    entry = Token(name, digest_of(token), role, rights)
+    entry = Token(name, digest_of(token), role, rights, expires)
 
     def added(content: bytes) -> bytes:
         if content and any(each.name == name for each in read_tokens(path)):

@@ -8,12 +8,13 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from hmac import compare_digest
 from pathlib import Path
 from stat import S_IWOTH
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -75,12 +76,19 @@ class Token:
         sha256: the hash of the token, in hexadecimal. The token is 256 random bits, so that nothing slower is needed.
         role: what its bearer may do beside the topics.
         rights: patterns of topics for each right.
+        expires: from when on it is not accepted; ``None`` means never.
     """
 
     name: str
     sha256: str = field(repr=False)
     role: Role = Role.NONE
     rights: Mapping[Right, Sequence[str]] = field(default_factory=dict)
+    expires: datetime | None = None
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires is not None and datetime.now(UTC) >= self.expires
 
     def may(self, right: Right, topic: str) -> bool:
         """Whether this token gives a right on a topic, or on all topics that a pattern stands for."""
@@ -92,8 +100,17 @@ class Token:
         said: dict[str, Any] = {"name": self.name, "sha256": self.sha256}
         if self.role is not Role.NONE:
             said["role"] = self.role.label
+        if self.expires is not None:
+            said["expires"] = self.expires
         said.update({right.value: list(patterns) for right, patterns in self.rights.items() if patterns})
-        return orjson.dumps(said) + b"\n"
+        return orjson.dumps(said, option=orjson.OPT_UTC_Z) + b"\n"
+
+
+class NotAccepted(NamedTuple):
+    """Why a token is not accepted: for counting, and for whoever has shown it."""
+
+    reason: str
+    text: str
 
 
 CALLER: Final[ContextVar[Token | None]] = ContextVar("CALLER", default=None)
@@ -140,11 +157,21 @@ class Tokens:
 
     def bearer(self, header: str) -> Token | None:
         """Whose token an ``Authorization`` header holds; ``None`` when it holds none that is accepted."""
-        scheme, _, token = header.partition(" ")
-        return self.find(token.strip()) if scheme.lower() == "bearer" else None
+        return self.find(_of_bearer(header))
 
     def find(self, token: str) -> Token | None:
-        """Whose token this is."""
+        """Whose token this is; ``None`` when it is not accepted."""
+        found = self._known(token)
+        return None if found is None or found.has_expired else found
+
+    def why_not(self, token: str = "", *, header: str = "") -> NotAccepted:
+        """Why a token, or that of an ``Authorization`` header, is not accepted."""
+        found = self._known(token or _of_bearer(header))
+        if found is None or found.expires is None:
+            return NotAccepted("token", "the token is not accepted: it is wrong, or was revoked")
+        return NotAccepted("expired", f"the token {found.name} has expired, at {found.expires:%Y-%m-%dT%H:%M:%SZ}")
+
+    def _known(self, token: str) -> Token | None:
         if not token or len(token) > _PRESENTED_MAX:
             return None
         # Nobody can steer where the hash of a guess falls, so looking it up gives nothing away about other hashes.
@@ -153,8 +180,14 @@ class Tokens:
         return found if found is not None and compare_digest(found.sha256, digest) else None
 
     def stands(self, token: Token) -> bool:
-        """Whether a token is in the file still, with the same rights."""
-        return self._table.current().get(token.sha256) == token
+        """Whether a token is in the file still, with the same rights, and has not expired."""
+        return not token.has_expired and self._table.current().get(token.sha256) == token
+
+
+def _of_bearer(header: str) -> str:
+    """The token in an ``Authorization`` header; empty when it has another scheme."""
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def read_tokens(path: Path) -> list[Token]:
@@ -213,9 +246,22 @@ def read_line(line: bytes, where: str) -> Token:
         allowed = ", ".join(each.label for each in Role)
         raise TokensError(f"{where}: role has to be one of {allowed}")
     rights = {right: tuple(check_patterns(said.pop(right.value, []), f"{where}: {right.value}")) for right in Right}
+    expires = _read_expires(said.pop("expires", None), where)
     if said:
         raise TokensError(f"{where}: nothing is called {next(iter(said))!r} here")
-    return Token(name, digest, Role[role.upper()], rights)
+    return Token(name, digest, Role[role.upper()], rights, expires)
+
+
+def _read_expires(said: object, where: str) -> datetime | None:
+    if said is None:
+        return None
+    try:
+        expires = datetime.fromisoformat(str(said))
+        if expires.tzinfo is not None:
+            return expires.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise TokensError(f"{where}: expires has to be a time such as 2027-01-31T00:00:00Z, or be left out for never")
 
 
 def check_name(name: object, where: str) -> None:

@@ -70,7 +70,8 @@ def span(name: str, parents: Sequence[str] = (), **attributes: str | int) -> Ite
 def start_tracing(process: str) -> Callable[[], None]:
     """Export spans over OTLP if the environment asks for it; returns what sends the last of them at the end."""
     global _tracer
-    if not any(os.environ.get(name) for name in SWITCHES):
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if disabled or not any(os.environ.get(name) for name in SWITCHES):
         return _nothing
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

@@ -14,6 +14,7 @@ from telemetry.storage.cold.files import ColdFile, ColdFileError
 from telemetry.storage.cold.reader import ColdReader
 from telemetry.storage.cold.rollups import combine_partials, partials_of
 from telemetry.storage.cold.rows import merge_rows
+from telemetry.storage.few_lines import FEW_BYTES, in_steps_of_lines
 from telemetry.storage.hot import HotGpu, HotTier
 from telemetry.storage.plan import Plan
 from telemetry.storage.regions import ColdChoice, Part, Region, choose
@@ -31,6 +32,9 @@ _ROWS: Final = 1 << 21
 
 _MERGED_GPUS: Final = 256
 """GPUs whose records of both tiers are merged at a time."""
+
+_FEW_GPUS: Final = 16
+"""Up to so many GPUs are looked at one by one, if they have few lines."""
 
 _PIECES_MAX: Final = 64
 _INTERVAL_US: Final = 10_000_000
@@ -83,7 +87,7 @@ def gather(
                 continue
             break
         plan.add(attempt)
-        yield frame.sort(GPU, STEP)
+        yield frame
 
 
 def rows_of(
@@ -128,15 +132,21 @@ class _Attempt:
         self._places = len(question.metrics)
 
     def result(self) -> pl.DataFrame:
+        """Rows in order of GPU and step."""
         question = self._question
         if question.aggregation in COMPOSABLE:
             choice = self._choose(question.start_us, question.end_us, rollups=True)
+            if not choice.regions and not choice.remains and len(self._views) <= _FEW_GPUS:
+                found = self._of_few_lines()
+                if found is not None:
+                    return found
             pieces = list(self._rolled(choice))
             for rows in self._rows(choice, question.start_us, question.end_us):
                 pieces.append(partials_of(rows, question.steps, self._places))
                 if len(pieces) >= _PIECES_MAX:
                     pieces = [combine_partials(pieces, self._places)]
-            return of_partials(combine_partials(pieces, self._places), self._places, question.aggregation)
+            partials = combine_partials(pieces, self._places)
+            return of_partials(partials, self._places, question.aggregation).sort(GPU, STEP)
         frames = []
         for start_us, end_us in self._slices():
             choice = self._choose(start_us, end_us, rollups=False)
@@ -144,7 +154,31 @@ class _Attempt:
                 self._plan.warn("of some of the range only roll-ups are left; they hold no percentiles")
             rows = merge_rows([self._empty(), *self._rows(choice, start_us, end_us)])
             frames.append(of_rows(rows, question.steps, self._places, question.aggregation))
-        return pl.concat(frames)
+        return pl.concat(frames).sort(GPU, STEP)
+
+    def _of_few_lines(self) -> pl.DataFrame | None:
+        """The result where nothing but few lines have to be read; ``None`` if they are many, or need a closer look."""
+        hot, question = self._tiers.hot, self._question
+        blocks = hot.blocks(self._views, question.start_us, question.end_us)
+        if sum(block.end - block.start for mine in blocks.values() for block in mine) > FEW_BYTES:
+            return None
+        span_us = question.start_us, question.end_us
+        frames, names, records = [], [], 0
+        for view in self._views:
+            gpu, mine = view.entry.gpu.gpu, blocks.get(view.entry.number, ())
+            try:
+                lines = b"".join(hot.lines(view, block) for block in mine)
+            except StoreError:
+                return None
+            found = in_steps_of_lines(lines, gpu, span_us, question.steps, question.metrics, question.aggregation)
+            if found is None:
+                return None
+            frames.append(found.frame)
+            records += found.records
+            if mine:
+                names.append(gpu)
+        self._plan.read("hot", names, records)
+        return pl.concat(frames) if len(frames) > 1 else frames[0]
 
     def rows(self) -> Iterator[pl.DataFrame]:
         """All records, of which roll-ups do not stand for any."""

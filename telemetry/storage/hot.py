@@ -236,6 +236,26 @@ class HotTier:
                 found.setdefault(number, []).append(last)
         return found
 
+    def lines(self, view: HotGpu, block: Block) -> bytes:
+        """A block's lines.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        entry = view.entry
+        cached = self._tails.read(entry.number, block.start, block.end)
+        if cached is not None:
+            return cached
+        base, number = entry.base, entry.closed
+        if block.start < base:
+            segment = view.segments[bisect_right(view.segments, block.start, key=lambda segment: segment.start) - 1]
+            base, number = segment.start, segment.number
+        try:
+            return self._files.read(entry.number, entry.file, number, block.start - base, block.end - base)
+        except OSError as error:
+            path = self._files.path(entry.number, entry.file, number)
+            raise StoreError(f"{path} cannot be read: {error.strerror}") from None
+
     def records(
         self,
         view: HotGpu,
@@ -254,7 +274,7 @@ class HotTier:
         times = pl.col(TIMESTAMP).dt.timestamp("us")
 
         def load(block: Block) -> pl.DataFrame:
-            data = self._bytes(view, block)
+            data = self.lines(view, block)
             if block.min_us < start_us or block.max_us >= end_us:
                 data = lines_within(data, start_us, end_us)
             return parse_lines(data, names).filter((times >= start_us) & (times < end_us))
@@ -294,7 +314,7 @@ class HotTier:
                     for piece in self.records(view, mine, start_us, end_us, names, newest_first=False):
                         yield piece.select(gpu, TIMESTAMP, *placed)
                     continue
-                batch += [self._bytes(view, block) for block in mine]
+                batch += [self.lines(view, block) for block in mine]
             except StoreError as error:
                 leave_out(view.entry.gpu.gpu, error)
                 continue
@@ -304,21 +324,6 @@ class HotTier:
                 batch, size = [], 0
         if batch:
             yield read(b"".join(batch))
-
-    def _bytes(self, view: HotGpu, block: Block) -> bytes:
-        entry = view.entry
-        cached = self._tails.read(entry.number, block.start, block.end)
-        if cached is not None:
-            return cached
-        base, number = entry.base, entry.closed
-        if block.start < base:
-            segment = view.segments[bisect_right(view.segments, block.start, key=lambda segment: segment.start) - 1]
-            base, number = segment.start, segment.number
-        try:
-            return self._files.read(entry.number, entry.file, number, block.start - base, block.end - base)
-        except OSError as error:
-            path = self._files.path(entry.number, entry.file, number)
-            raise StoreError(f"{path} cannot be read: {error.strerror}") from None
 
     def _add_segment(self, segment: Segment) -> None:
         self._segments[segment.gpu] = (*self._segments.get(segment.gpu, ()), segment)

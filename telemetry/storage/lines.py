@@ -11,7 +11,7 @@ import polars as pl
 
 from telemetry.model import GPU, TIMESTAMP
 
-_GPU_KEY: Final = "gpu_id"
+GPU_KEY: Final = "gpu_id"
 _TIME_CHARACTERS: Final = len("2026-01-01T00:00:00.000000")
 _FIRST_US: Final = 0
 _LAST_US: Final = 253_402_300_799_999_999
@@ -50,7 +50,7 @@ def parse_lines(data: bytes, metrics: Sequence[str]) -> pl.DataFrame:
 
 def parse_lines_of_many(data: bytes, metrics: Sequence[str]) -> pl.DataFrame:
     """Lines of several GPUs: ``gpu``, ``timestamp`` and the metrics by their places."""
-    parsed = _parse(data, metrics, {_GPU_KEY: pl.String()})
+    parsed = _parse(data, metrics, {GPU_KEY: pl.String()})
     return parsed.rename(dict(zip(parsed.columns[2:], map(str, range(len(metrics))), strict=True)))
 
 

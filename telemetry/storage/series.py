@@ -125,8 +125,7 @@ def across(frames: Sequence[pl.DataFrame], aggregation: Aggregation) -> pl.DataF
 def filled(frame: pl.DataFrame, steps: Steps, place: str) -> list[float]:
     """One value a step of one metric, NaN where there is none."""
     values = np.full(steps.count, nan)
-    known = frame.select(STEP, place).drop_nulls()
-    values[known.get_column(STEP).to_numpy()] = known.get_column(place).to_numpy()
+    values[frame.get_column(STEP).to_numpy()] = frame.get_column(place).to_numpy()
     return cast("list[float]", values.tolist())
 
 

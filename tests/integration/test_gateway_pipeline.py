@@ -135,7 +135,7 @@ async def test_what_is_published_is_what_the_api_shows(pipeline: tuple[QueueServ
 
         health = await get(client, "/health")
         states = {service["name"]: service["state"] for service in health["services"]}
-        assert states == {"queue": "ok", "collector": "ok", "streamer": "unknown", "gateway": "ok"}
+        assert states == {"queue": "ok", "collector": "ok", "streamer": "unknown", "alerts": "unknown", "gateway": "ok"}
 
 
 async def test_the_queue_s_own_numbers_have_the_same_shape(pipeline: tuple[QueueServer, GatewayServer]) -> None:

@@ -56,7 +56,7 @@ async def alerts_server(data_dir: Path, rules: ScriptedRules, **settings: Any) -
     """One that serves; it is drained at the end."""
     made: list[Serving] = []
     data_dir.mkdir(exist_ok=True)
-    how = AlertsSettings(queue="127.0.0.1:9", grpc_port=0, http_port=0, **settings)
+    how = AlertsSettings(**{"queue": "127.0.0.1:9", "grpc_port": 0, "http_port": 0, **settings})
     server = AlertsServer(how, data_dir, lambda: made[0].load() if made else rules)
     stop = asyncio.Event()
     # Ticks are the test's to give.

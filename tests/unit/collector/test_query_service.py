@@ -231,14 +231,14 @@ async def test_an_answer_too_large_for_a_message_is_refused(
 async def test_an_answer_says_what_could_not_be_read(
     stub: query_pb2_grpc.QueryServiceAsyncStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = HotTier._bytes
+    original = HotTier.lines
 
     def read(tier: HotTier, view: HotGpu, block: Block) -> bytes:
         if view.entry.gpu.gpu == "a/0":
             raise StoreError("disk on fire")
         return original(tier, view, block)
 
-    monkeypatch.setattr(HotTier, "_bytes", read)
+    monkeypatch.setattr(HotTier, "lines", read)
     hosts = pb.GpuSelector(hosts=["a"])
     answer = await stub.QuerySeries(
         pb.QuerySeriesRequest(selector=hosts, metrics=["temperature"], range=time_range(0, 9))

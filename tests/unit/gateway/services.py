@@ -377,13 +377,18 @@ def queue_services(fake: FakeQueue) -> Sequence[tuple[Any, Callable[[grpc.aio.Se
 
 
 def gateway_to(queue_port: int, collector_port: int, **settings: Any) -> GatewayServer:
-    """A gateway on free ports. Nobody answers for the streamer."""
+    """A gateway on free ports. Nobody answers for the streamer and the alerts."""
     return GatewayServer(
         host="127.0.0.1",
         dashboard_port=0,
         api_port=0,
         queue=f"127.0.0.1:{queue_port}",
-        **{"collectors": [f"127.0.0.1:{collector_port}"], "streamer_http": "127.0.0.1:1", **settings},
+        **{
+            "collectors": [f"127.0.0.1:{collector_port}"],
+            "streamer_http": "127.0.0.1:1",
+            "alerts": "127.0.0.1:1",
+            **settings,
+        },
     )
 
 

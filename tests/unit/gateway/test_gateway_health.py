@@ -28,7 +28,7 @@ async def report(queue_port: int, collector_port: int, folder: Path, streamer: s
             answer = await client.get("/api/v1/health")
     assert answer.status_code == 200
     content: dict[str, Any] = answer.json()
-    assert [each["name"] for each in content["services"]] == ["queue", "collector", "streamer", "gateway"]
+    assert [each["name"] for each in content["services"]] == ["queue", "collector", "streamer", "alerts", "gateway"]
     return {each["name"]: each for each in content["services"]} | {"status": content["status"]}
 
 

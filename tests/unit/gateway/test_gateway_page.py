@@ -83,7 +83,7 @@ async def test_a_build_is_found_without_a_restart(client: httpx.AsyncClient, sta
 @pytest.mark.parametrize("path", ["/", "/api/v1/metrics", "/docs", "/nothing", "/api/nothing"])
 async def test_browsers_are_told_what_a_page_may_do(path: str, client: httpx.AsyncClient) -> None:
     headers = (await client.get(path)).headers
-    assert "default-src 'self'" in headers["content-security-policy"]
-    assert "style-src 'self' 'unsafe-inline'" in headers["content-security-policy"]
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"

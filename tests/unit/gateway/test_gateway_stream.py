@@ -111,7 +111,7 @@ async def test_a_client_that_does_not_read_skips_to_the_newest(
 ) -> None:
     monkeypatch.setattr("gateway.live.LAG_S_MAX", 0.0)
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.api_port, limit=1 << 16)
-    writer.write(b"GET /api/v1/stream HTTP/1.1\r\nHost: here\r\n\r\n")
+    writer.write(b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await reader.readuntil(b"retry: 2000")
     many = [f"GPU-{number:05}" for number in range(5_000)]
     for _ in range(60):

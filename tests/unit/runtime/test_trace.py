@@ -73,6 +73,22 @@ def receiver() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
     server.server_close()
 
 
+@pytest.mark.parametrize(("variable", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_SAMPLER", "always_off")])
+def test_traces_go_on_when_the_environment_wants_no_spans(
+    receiver: tuple[str, list[ExportTraceServiceRequest]], variable: str, value: str
+) -> None:
+    endpoint, received = receiver
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, variable: value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert trace_id(done.stdout.strip())
+    assert received == []
+
+
 def test_spans_are_sent_when_the_environment_asks_for_it(
     receiver: tuple[str, list[ExportTraceServiceRequest]],
 ) -> None:
