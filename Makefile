@@ -19,12 +19,15 @@ all: check test web ## Everything that CI does
 
 # --- the virtualenv -------------------------------------------------------------------------------
 
-$(BIN)/python:
+# pip is the last that comes into a virtualenv: one that was left half made is made again.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "This Python cannot make virtualenvs; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/pip
 	@echo "Installing what the pipeline needs into $(VENV) …"
 	@$(PIP) install --require-hashes -r requirements/runtime.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
@@ -83,6 +86,7 @@ check: $(VENV)/.dev ## Verify style, types, import contracts, stubs and protos; 
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_stubs.py --check
 	$(BIN)/python scripts/generate_docs.py --check
+	$(BIN)/python scripts/document_metrics.py --check
 	$(BIN)/python scripts/document_values.py --check
 	$(BIN)/python scripts/lint_protos.py
 	$(BIN)/python scripts/npm.py --prefix web ci --no-audit --no-fund --loglevel=error
@@ -101,6 +105,7 @@ protos: $(VENV)/.dev ## Generate the stubs from protos/
 .PHONY: docs
 docs: $(VENV)/.dev ## Generate the parts of docs/ that come from the code
 	$(BIN)/python scripts/generate_docs.py
+	$(BIN)/python scripts/document_metrics.py
 	$(BIN)/python scripts/document_values.py
 	$(BIN)/telemetry alerts export > helm/telemetry-pipeline/rules/gpu.rules.yaml
 

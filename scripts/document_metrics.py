@@ -1,6 +1,6 @@
 """Write the tables of docs/metrics.md from what the processes define, or with --check say that they are stale.
 
-Each process's modules are imported in a process of their own, so that a table has what that process exposes and no more.
+Each process's modules are imported in a process of their own, so that a table has what that process exposes, no more.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ def exposed(process: str) -> list[Described]:
 
     found = []
     for family in [*REGISTRY.collect(), *_made_when_scraped(process)]:
-        # A family knows its labels, or whoever made it does, or its samples show them.
-        maker: Any = REGISTRY._names_to_collectors.get(family.name)  # noqa: SLF001 - nothing public tells
-        names = getattr(family, "_labelnames", None) or getattr(maker, "_labelnames", None)
-        labels = names or dict.fromkeys(name for sample in family.samples for name in sample.labels)
+        # A family knows its labels, or whoever made it does, or its samples show them; nothing public tells.
+        maker: Any = REGISTRY._names_to_collectors.get(family.name)
+        labels = getattr(family, "_labelnames", getattr(maker, "_labelnames", None))
+        if labels is None:
+            labels = dict.fromkeys(name for sample in family.samples for name in sample.labels)
         name = f"{family.name}_total" if family.type == "counter" else family.name
         found.append(Described(name, family.type, tuple(labels), family.documentation))
     return found

@@ -38,6 +38,9 @@ NAMED_AT_ONCE_MAX: Final = 200
 _THREADS: Final = 4
 """Queries that read at the same time."""
 
+_NOTHING: Final = (0, nan)
+"""When a metric was last seen and its value, where it never was."""
+
 _Result = TypeVar("_Result")
 
 
@@ -124,15 +127,16 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
 
     def _get_latest(self, request: query_pb2.GetLatestRequest) -> query_pb2.GetLatestResponse:
         gpus = select(self._gpus(request.selector), request.selector)
-        names = list(dict.fromkeys(request.metrics)) or sorted({name for gpu in gpus for name in gpu.latest})
+        latest = [gpu.latest for gpu in gpus]
+        names = list(dict.fromkeys(request.metrics)) or sorted(set().union(*latest))
         _check_size(len(gpus) * len(names), "selector")
         columns = [
-            query_pb2.MetricColumn(metric=name, values=[gpu.latest.get(name, (0, nan))[1] for gpu in gpus])
-            for name in names
+            query_pb2.MetricColumn(metric=name, values=values)
+            for name, values in zip(names, _columns(latest, names, 1), strict=True)
         ]
         if request.with_timestamps:
-            for column in columns:
-                column.timestamps_us.extend(gpu.latest.get(column.metric, (0, nan))[0] for gpu in gpus)
+            for column, times_us in zip(columns, _columns(latest, names, 0), strict=True):
+                column.timestamps_us.extend(times_us)
         return query_pb2.GetLatestResponse(
             gpus=[gpu.gpu for gpu in gpus],
             timestamps_us=[gpu.last_us for gpu in gpus],
@@ -243,6 +247,16 @@ def _messages(gpu: str, frame: pl.DataFrame) -> Iterator[query_pb2.Record]:
     for instant, metrics in zip(times, frame.drop(TIMESTAMP).iter_rows(named=True), strict=True):
         present = {name: value for name, value in metrics.items() if value is not None}
         yield query_pb2.Record(gpu=gpu, timestamp=timestamp(instant), metrics=present)
+
+
+def _columns(
+    latest: Sequence[Mapping[str, tuple[int, float]]], names: Sequence[str], part: int
+) -> Sequence[Sequence[Any]]:
+    """When (part 0) metrics were last seen, or their values (1), a column for each of ``names``."""
+    # A GPU at a time, since what is known of one lies together in memory; and all in one list, since many small ones
+    # would make Python look for garbage.
+    values = [each.get(name, _NOTHING)[part] for each in latest for name in names]
+    return [values[place :: len(names)] for place in range(len(names))]
 
 
 def _gpu_message(gpu: Gpu) -> query_pb2.Gpu:

@@ -48,6 +48,8 @@ def select(gpus: Iterable[Gpu], selector: query_pb2.GpuSelector) -> list[Gpu]:
         if size > most:
             raise InvalidArgumentError(f"{size} {name} are too many; at most {most}", field=f"selector.{name}")
     names, hosts, labels = set(selector.gpus), set(selector.hosts), dict(selector.labels)
+    if not (names or hosts or labels):
+        return list(gpus)
     return [
         gpu
         for gpu in gpus
