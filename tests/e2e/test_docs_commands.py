@@ -42,6 +42,13 @@ def commands(page: str) -> list[str]:
     return found
 
 
+def write_files(page: str, folder: Path) -> None:
+    """Make the files that a page shows: blocks that begin with a file's name in a comment."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name, content in re.findall(r"```yaml\n# ([a-z.]+\.yaml)\n(.*?)```", text, re.DOTALL):
+        (folder / name).write_text(content)
+
+
 def _complete(block: str) -> Iterator[str]:
     text = ""
     for line in block.splitlines():
@@ -75,6 +82,7 @@ def test_every_command_of_a_page_works_as_it_stands_there(
         "TELEMETRY_QUEUE_ADDRESS": f"127.0.0.1:{pipeline.ports['queue']}",
         "TELEMETRY_COLLECTOR_ADDRESS": f"127.0.0.1:{pipeline.ports['collector']}",
     }
+    write_files(page, tmp_path)
     run, failed = 0, []
     for command in commands(page):
         if ELSEWHERE.search(command):
