@@ -36,6 +36,7 @@ from gateway.routes import (
 from gateway.strictness import STRICT
 from telemetry import __version__
 from telemetry.runtime.http_guard import HttpGuard
+from telemetry.runtime.rates import Rates
 
 COMPRESSED_BYTES_MIN = 2048
 
@@ -46,6 +47,7 @@ def create_app(
     access: Access | None = None,
     *,
     only_loopback: bool = False,
+    rates: Rates | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -54,6 +56,7 @@ def create_app(
         static_folder: the built dashboard.
         access: who may change things; by default nobody.
         only_loopback: whether only this machine can connect.
+        rates: how often each caller may ask.
     """
     access = access or Access(admin=False)
     app = FastAPI(
@@ -74,6 +77,7 @@ def create_app(
                 only_loopback=only_loopback,
                 is_public=is_public,
                 writes_need=Role.VIEW,
+                rates=rates,
             ),
             Middleware(CancelWhenGone),
             # What it answers is too small to be compressed.

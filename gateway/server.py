@@ -85,7 +85,7 @@ class GatewayServer:
             LatestValues(self._collectors),
         )
         access = Access(admin=admin, tokens=security.tokens)
-        app = create_app(backends, static_folder, access, only_loopback=is_loopback(host))
+        app = create_app(backends, static_folder, access, only_loopback=is_loopback(host), rates=security.rates)
         ports = {"--dashboard-port": dashboard_port, "--api-port": api_port}
         self._http = HttpServer(app, host, ports, security=security, guards_itself=True)
         self._credentials = credentials

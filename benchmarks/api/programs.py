@@ -122,7 +122,9 @@ async def pipeline(gpus: int) -> AsyncIterator[Pipeline]:
             program(1, "queue", "--engine", "memory", "--grpc-port", "0", "--http-port", "0")
         )
         address = f"{HOST}:{queue.ports['grpc']}"
-        where = ("--queue", address, "--data-dir", str(folder / "store"))
+        # One caller asks for thousands a second here, which is what the limit is to prevent.
+        unlimited = ("--rate-limit", "0")
+        where = (*unlimited, "--queue", address, "--data-dir", str(folder / "store"))
         collector = await stack.enter_async_context(
             program(1, "collector", *where, "--grpc-port", "0", "--health-port", "0")
         )
@@ -130,7 +132,7 @@ async def pipeline(gpus: int) -> AsyncIterator[Pipeline]:
         async with Publisher(address) as publisher:
             await fleet.publish(publisher, datetime.now(UTC), history=SERIES_POINTS)
         await _stored(f"{HOST}:{collector.ports['grpc']}", gpus)
-        asked = ("--collector", f"{HOST}:{collector.ports['grpc']}", "--streamer-http", f"{HOST}:1")
+        asked = (*unlimited, "--collector", f"{HOST}:{collector.ports['grpc']}", "--streamer-http", f"{HOST}:1")
         gateway = await stack.enter_async_context(
             program(0, "gateway", "--queue", address, *asked, "--dashboard-port", "0", "--api-port", "0")
         )

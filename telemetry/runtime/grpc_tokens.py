@@ -133,7 +133,7 @@ def _shown(context: Context[Any, Any]) -> str | None:
 
 
 def _address(context: Context[Any, Any]) -> str:
-    """Where the call comes from, without the port: gRPC says ``ipv4:192.0.2.1:5000`` or ``ipv6:%5B2001:db8::1%5D:5000``."""
+    """Where the call comes from; gRPC says ``ipv4:192.0.2.1:5000`` or ``ipv6:%5B2001:db8::1%5D:5000``."""
     return unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
@@ -175,6 +175,7 @@ async def _while_it_stands(responses: AsyncIterator[Any], tokens: Tokens, caller
     loop = asyncio.get_running_loop()
     waiting: asyncio.Task[Any] | None = None
     is_interrupted = False
+    timer: asyncio.TimerHandle
 
     def look() -> None:
         nonlocal timer, is_interrupted

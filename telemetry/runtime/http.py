@@ -132,7 +132,7 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Stop accepting, let open requests finish for a while, and close."""
-        self._server.should_exit = True
+        self._server.stop()
         if self._task is not None:
             await self._task
 
@@ -147,7 +147,19 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that lets go who takes long to begin with TLS, and without its signal handlers, which are the process's."""
+    """Uvicorn that lets go who is slow to begin with TLS, looks at nothing ten times a second, and stops at once.
+
+    It also leaves signals alone, which are the process's.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End what serves."""
+        self.should_exit = True
+        self._stopping.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen as uvicorn does, which has no setting for the time of a handshake."""
@@ -169,6 +181,22 @@ class _Server(uvicorn.Server):
                 backlog=self.config.backlog,
             )
             self.servers.append(server)
+
+    async def main_loop(self) -> None:
+        """Renew what is said in `Date` once a second, until it is time to stop."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1.0)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop as uvicorn does, which waits for a moment in any case, unless nobody is connected."""
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -39,13 +39,18 @@ def stored_samples(running: Command) -> Counter[tuple[str, str, str, float]]:
     return found
 
 
-def test_without_files_the_sample_moves_and_ctrl_c_ends_everything(up: Up) -> None:
+def test_without_files_the_sample_moves_on_loopback_only_and_ctrl_c_ends_everything(up: Up) -> None:
     running = up()
     wait_until(lambda: len(all_gpus(running)) == 32, "all GPUs of the sample are listed")
     first = running.get(f"{running.api}/fleet")["time"]
     wait_until(lambda: running.get(f"{running.api}/fleet")["time"] > first, "time goes on")
     processes = running.children()
     assert set(processes) == {"queue", "collector", "streamer", "gateway", "alerts"}
+    family = [psutil.Process(running.process.pid), *processes.values()]
+    sockets = [each for member in family for each in member.net_connections("inet")]
+    assert len([each for each in sockets if each.status == psutil.CONN_LISTEN]) == len(PORTS)
+    # Connections that gRPC makes are IPv4's within IPv6.
+    assert {each.laddr.ip.removeprefix("::ffff:") for each in sockets} <= {"127.0.0.1", "::1"}
     assert running.stop(signal.SIGINT) == 0
     assert not any(process.is_running() for process in processes.values())
 

@@ -139,18 +139,19 @@ async def test_a_browser_signs_in_once_and_needs_no_header_then(gateway: Guarded
         assert (await client.get("/api/v1/session")).status_code == 401
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [{}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "cross-site"}],
-)
-async def test_a_cookie_alone_changes_nothing_unless_the_page_itself_asks(
-    gateway: Guarded, headers: dict[str, str]
-) -> None:
+async def test_a_cookie_alone_changes_nothing_unless_the_page_itself_asks(gateway: Guarded) -> None:
+    others: list[dict[str, str]] = [
+        {},
+        {"Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ]
     async with gateway.client() as client:
         await client.post("/api/v1/session", headers=gateway.bearer(Role.ADMIN))
-        answer = await client.delete("/api/v1/session", headers=headers)
-        assert answer.status_code == 403
-        assert "another site" in answer.json()["detail"]
+        for headers in others:
+            answer = await client.delete("/api/v1/session", headers=headers)
+            assert answer.status_code == 403, headers
+            assert "another site" in answer.json()["detail"]
 
 
 async def test_a_token_that_is_revoked_ends_the_stream_of_its_bearer(gateway: Guarded) -> None:

@@ -14,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from telemetry.runtime import grpc_server, http_protocol
+from telemetry.runtime import grpc_server, http, http_protocol
 from telemetry.runtime.http import EXCEPTION_HANDLERS, HttpServer
 from telemetry.runtime.http_guard import BODY_BYTES_MAX
 from telemetry.runtime.http_protocol import HEAD_BYTES_MAX
 from telemetry.runtime.security import SecurityFlags
+from tests.security.certificates import Pair
 from tests.security.conftest import serving
 
 CHANGES: list[bytes] = []
@@ -159,6 +160,13 @@ async def test_the_page_itself_may_change_things(port: int) -> None:
 async def test_on_loopback_a_name_of_somebody_else_is_not_answered(port: int, host: str, status: int) -> None:
     answer = await talk(port, b"GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host.encode())
     assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_who_does_not_begin_with_tls_is_let_go(server_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "HANDSHAKE_S_MAX", SLOW_S)
+    async with serving(SecurityFlags(server_pair.cert, server_pair.key)) as server:
+        assert await talk(server.http_port) == b""
+        assert await talk(server.http_port, b"\x16\x03\x01", b"\x02", pause_s=0.05) == b""
 
 
 async def test_grpc_refuses_what_is_too_large_and_goes_on() -> None:

@@ -38,7 +38,7 @@ async def test_commands_and_scripts_connect_with_certificate_and_token(
         refused = await run("topics", "delete", "t", "--yes")
         assert refused.exit_code == 1
         assert "the token me may not administer t" in refused.output
-        nobody = await run("topics", environment={"TELEMETRY_CA": str(made.path)})
+        nobody = await run("topics", "--timeout", "0.5", environment={"TELEMETRY_CA": str(made.path)})
         assert nobody.exit_code == 1
         assert f"the queue at {address} is not available" in nobody.output
 

@@ -185,7 +185,7 @@ def test_every_process_has_the_same_flags(name: str) -> None:
     if isinstance(command, click.Group):
         command = command.commands["serve"]
     flags = {flag for each in command.params for flag in each.opts}
-    assert {"--tls-cert", "--tls-key", "--tls-client-ca", "--tokens", "--insecure"} <= flags
+    assert {"--tls-cert", "--tls-key", "--tls-client-ca", "--tokens", "--insecure", "--rate-limit"} <= flags
     assert name == "queue" or {"--ca", "--client-cert", "--client-key", "--token-file"} <= flags
 
 
