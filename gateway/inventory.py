@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from time import monotonic
 from typing import Final
 
 import grpc
 
+from gateway.places import Places
 from gateway.problems import ParameterError
 from telemetry.query.fanout import Collectors
 from telemetry.query.names import gpus_named
@@ -38,6 +39,7 @@ class Inventories:
         self._all: Inventory = {}
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
+        self._places = Places({}, [])
 
     async def all(self, max_age_s: float = MAX_AGE_S) -> Inventory:
         """All GPUs, as they were within so many seconds."""
@@ -56,6 +58,16 @@ class Inventories:
                 self._all = await self._read()
                 self._read_at = self._clock()
             return self._all
+
+    async def places(self, gpus: Sequence[str]) -> Places:
+        """Where these GPUs are, as far as is known; all is read again if one has just come."""
+        known = await self.all(PLACES_MAX_AGE_S)
+        if not self._places.are_of(known, gpus):
+            if any(name not in known for name in gpus):
+                # One that is unknown even then may be known in a moment, so this is not kept.
+                return Places(await self.refreshed(), gpus)
+            self._places = Places(known, gpus)
+        return self._places
 
     async def find(self, name: str, parameter: str = "gpu") -> query_pb2.Gpu:
         """The GPU of this identity, else with this ``host/index``, else the only one whose identity begins so.

@@ -12,11 +12,9 @@ from starlette.responses import Response
 from gateway import schemas, shapes
 from gateway.backends import BackendsDependency
 from gateway.csv_answers import VARY, csv_response, wants_csv
-from gateway.inventory import PLACES_MAX_AGE_S
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import Metrics
 from gateway.routes.gpus import COMPLETE
-from telemetry.runtime.http import JsonResponse
 from telemetry.v1 import query_pb2
 
 router = APIRouter(prefix=API, tags=["fleet"])
@@ -45,27 +43,22 @@ router = APIRouter(prefix=API, tags=["fleet"])
 async def get_fleet(request: Request, backends: BackendsDependency, metric: Metrics = []) -> Response:  # noqa: B006 - FastAPI copies it
     """One entry a GPU in each array, by identity; `null` where a GPU lacks a metric. `stream` tells of changes."""
     answer = await backends.collectors.get_latest(query_pb2.GetLatestRequest(metrics=metric))
-    known = await backends.inventories.all(PLACES_MAX_AGE_S)
-    if any(name not in known for name in answer.gpus):
-        known = await backends.inventories.refreshed()
-    nothing = query_pb2.Gpu()
-    gpus = [known.get(name, nothing) for name in answer.gpus]
+    places = await backends.inventories.places(list(answer.gpus))
     if wants_csv(request):
         header = ["gpu", "host", "index", "model", "timestamp", *(column.metric for column in answer.columns)]
-        places = ((name, gpu.host, gpu.index, gpu.model) for name, gpu in zip(answer.gpus, gpus, strict=True))
-        columns = [map(shapes.instant_of_us, answer.timestamps_us), *(column.values for column in answer.columns)]
-        rows = ((*place, *values) for place, *values in zip(places, *columns, strict=True))
+        times = map(shapes.instant_of_us, answer.timestamps_us)
+        columns = [places.gpus, places.hosts, places.indexes, places.models, times]
+        rows = zip(*columns, *(column.values for column in answer.columns), strict=True)
         return csv_response("fleet", header, rows)
-    return JsonResponse(
+    gzipped = "gzip" in request.headers.get("accept-encoding", "")
+    body = await places.followed_by(
         {
             "time": time.time(),
-            "gpus": list(answer.gpus),
-            "hosts": [gpu.host for gpu in gpus],
-            "indexes": [gpu.index for gpu in gpus],
-            "models": [gpu.model for gpu in gpus],
             "timestamps": [time_us / 1e6 for time_us in answer.timestamps_us],
             "columns": shapes.columns(answer.columns),
             "completeness": shapes.completeness(answer.completeness),
         },
-        headers=VARY,
+        gzipped=gzipped,
     )
+    headers = {"Vary": "Accept, Accept-Encoding", "Content-Encoding": "gzip"} if gzipped else VARY
+    return Response(body, media_type="application/json", headers=headers)

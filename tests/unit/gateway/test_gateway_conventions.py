@@ -151,6 +151,18 @@ async def test_series_come_as_csv_for_those_who_want_it(client: httpx.AsyncClien
     ]
 
 
+async def test_the_fleet_is_the_same_to_clients_that_take_gzip_and_to_those_that_do_not(
+    client: httpx.AsyncClient,
+) -> None:
+    answers = [
+        await client.get("/api/v1/fleet", headers={"Accept-Encoding": coding}) for coding in ("gzip", "identity") * 2
+    ]
+    assert [answer.headers.get("content-encoding") for answer in answers] == ["gzip", None] * 2
+    assert all("accept" in answer.headers["vary"].lower() for answer in answers)
+    bodies = [answer.json() | {"time": 0} for answer in answers]
+    assert bodies[1:] == bodies[:-1]
+
+
 async def test_the_fleet_comes_as_csv_for_those_who_want_it(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/v1/fleet", params={"metric": "temperature"}, headers={"Accept": "text/csv"})
     header, first, *_ = table(answer)
