@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from gateway.alerts_upstream import AlertsClient
+from gateway.alerts.upstream import AlertsClient
 from gateway.audit import AuditLog
 from gateway.health import HealthReport
 from gateway.inventory import Inventories
 from gateway.latest import LatestValues
 from gateway.live import LiveHub
-from gateway.tasks import Tasks
+from gateway.queue.tasks import Tasks
 from gateway.upstreams import QueueClient
 from telemetry.query.fanout import Collectors
 

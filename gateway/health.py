@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.alerts_upstream import AlertsClient
+from gateway.alerts.upstream import AlertsClient
 from gateway.upstreams import QueueClient
 from telemetry import __version__
 from telemetry.query.collector import CollectorClient

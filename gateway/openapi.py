@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from gateway.alert_schemas import AlertNews
+from gateway.alerts.schemas import AlertNews
 from gateway.schemas import LiveUpdate, Problem
 from telemetry import __version__
 

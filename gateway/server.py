@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 
 from gateway.access import Access
-from gateway.alert_watch import AlertWatch
-from gateway.alerts_upstream import AlertsClient
+from gateway.alerts.upstream import AlertsClient
+from gateway.alerts.watch import AlertWatch
 from gateway.app import create_app
 from gateway.audit import AuditLog
 from gateway.backends import Backends
@@ -19,7 +19,7 @@ from gateway.inventory import Inventories
 from gateway.latest import LatestValues
 from gateway.live import LiveHub
 from gateway.page import STATIC_FOLDER
-from gateway.tasks import Tasks
+from gateway.queue.tasks import Tasks
 from gateway.upstreams import QueueClient, count_call
 from telemetry.query.fanout import Collectors
 from telemetry.query.members import Members

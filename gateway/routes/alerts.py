@@ -10,14 +10,15 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import alert_schemas, alert_shapes
 from gateway.access import Role, needs
-from gateway.alert_pages import alerts_by_state
+from gateway.alerts import schemas as alert_schemas
+from gateway.alerts import shapes as alert_shapes
+from gateway.alerts.pages import alerts_by_state
 from gateway.answers import unless_known
 from gateway.backends import BackendsDependency
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import PAGE_SIZE_DEFAULT, EndTime, PageSize, PageToken, SmallPageSize, StartTime
-from gateway.queue_changes import ActorDependency, given
+from gateway.queue.changes import ActorDependency, given
 from gateway.times import check_order, timestamp
 from telemetry.runtime.http import JsonResponse
 from telemetry.v1 import alerts_pb2

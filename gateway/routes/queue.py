@@ -9,11 +9,12 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from gateway import queue_schemas, schemas
+from gateway import schemas
 from gateway.backends import BackendsDependency
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import PAGE_SIZE_DEFAULT, PageSize, PageToken
-from gateway.queue_parameters import GroupPath, TopicPath
+from gateway.queue import schemas as queue_schemas
+from gateway.queue.parameters import GroupPath, TopicPath
 from telemetry.queue import shapes
 from telemetry.runtime.http import JsonResponse
 from telemetry.v1 import queue_admin_pb2

@@ -8,14 +8,15 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from gateway import queue_schemas, schemas
+from gateway import schemas
 from gateway.access import Role, needs
 from gateway.backends import BackendsDependency
-from gateway.browsing import parse_position
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.problems import ParameterError
-from gateway.queue_changes import ActorDependency, change_topic, given, sought, topic_message
-from gateway.queue_parameters import GroupPath, TopicPath
+from gateway.queue import schemas as queue_schemas
+from gateway.queue.browsing import parse_position
+from gateway.queue.changes import ActorDependency, change_topic, given, sought, topic_message
+from gateway.queue.parameters import GroupPath, TopicPath
 from gateway.routes.queue import TOPIC_EXAMPLE
 from telemetry.queue import shapes
 from telemetry.queue.clients.positions import start_position

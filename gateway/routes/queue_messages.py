@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query
 from pydantic import AfterValidator
 from starlette.responses import Response
 
-from gateway import queue_schemas
 from gateway.backends import Backends, BackendsDependency
-from gateway.browsing import LIMIT_DEFAULT, LIMIT_MAX, Found, browse, parse_begin
-from gateway.message_shapes import messages
 from gateway.openapi import API, UPSTREAM, responses
-from gateway.queue_parameters import TopicPath
+from gateway.queue import schemas as queue_schemas
+from gateway.queue.browsing import LIMIT_DEFAULT, LIMIT_MAX, Found, browse, parse_begin
+from gateway.queue.message_shapes import messages
+from gateway.queue.parameters import TopicPath
 from telemetry.queue.core.names import dead_letter_topic_of
 from telemetry.queue.letters import dead_letter_topic_meant
 from telemetry.queue.shapes import Json

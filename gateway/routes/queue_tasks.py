@@ -13,15 +13,15 @@ from fastapi import APIRouter, Path, Query
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from gateway import queue_schemas
 from gateway.access import Role, needs
 from gateway.audit import Actor, describe, outcome_of
 from gateway.backends import Backends, BackendsDependency
 from gateway.openapi import API, UPSTREAM, responses
-from gateway.queue_changes import ActorDependency, given, partition_of
-from gateway.queue_parameters import TopicPath
+from gateway.queue import schemas as queue_schemas
+from gateway.queue.changes import ActorDependency, given, partition_of
+from gateway.queue.parameters import TopicPath
+from gateway.queue.tasks import Kind, Progress
 from gateway.routes.queue_messages import dead_letters_of
-from gateway.tasks import Kind, Progress
 from telemetry.queue.core.names import dead_letter_topic_of
 from telemetry.runtime.http import JsonResponse
 from telemetry.v1 import queue_admin_pb2

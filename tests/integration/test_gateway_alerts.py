@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import alert_schemas
+from gateway.alerts import schemas as alert_schemas
 from gateway.server import GatewayServer
 from tests.unit.alerts_service.fakes import ScriptedRules, group, rule
 from tests.unit.alerts_service.serving import WAIT_S, Serving, alerts_server

@@ -49,7 +49,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not PAGE.exists():
         pytest.skip("the dashboard is not built (make web), so a wheel would have no page")
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder / "dist", folder=ROOT)
+    # As `make wheel` does it: the source distribution first, and the wheel from that.
+    build = (sys.executable, "-m", "uv", "build", "--quiet", "--no-build-isolation", "--python", sys.executable)
+    run(*build, "--out-dir", folder / "dist", folder=ROOT)
     (wheel,) = (folder / "dist").glob("*.whl")
     environment = folder / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", environment, folder=folder)

@@ -9,7 +9,9 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel
 
-from gateway import alert_schemas, queue_schemas, schemas
+from gateway import schemas
+from gateway.alerts import schemas as alert_schemas
+from gateway.queue import schemas as queue_schemas
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,9 +8,8 @@ from collections.abc import AsyncGenerator
 import pytest
 from starlette.exceptions import HTTPException
 
-from gateway import tasks as module
-from gateway.audit import Outcome
-from gateway.tasks import Progress, Task, Tasks
+from gateway.queue import tasks as module
+from gateway.queue.tasks import Progress, Task, Tasks
 
 
 class Ends:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from gateway.parameters import parse_rfc3339
-from gateway.queue_schemas import Body
+from gateway.queue.schemas import Body
 
 State = Literal["pending", "firing", "resolved"]
 Labels = dict[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.alerts_upstream import AlertsClient
+from gateway.alerts.upstream import AlertsClient
 from gateway.problems import ParameterError
 from telemetry.query.paging import page_token as token_of
 from telemetry.query.paging import read_token

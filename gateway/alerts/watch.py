@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final
 
-from gateway import alert_shapes
-from gateway.alerts_upstream import AlertsClient
+from gateway.alerts import shapes as alert_shapes
+from gateway.alerts.upstream import AlertsClient
 from gateway.live import LiveHub
 from telemetry.queue.client import Backoff
 from telemetry.runtime.calls import UpstreamError

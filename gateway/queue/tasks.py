@@ -35,7 +35,7 @@ Ended = Callable[[Outcome, str], Awaitable[None]]
 
 @dataclass(slots=True)
 class Task:
-    """One task. Its fields mean what :class:`gateway.queue_schemas.Task` says."""
+    """One task. Its fields mean what :class:`gateway.queue.schemas.Task` says."""
 
     kind: Kind
     topic: str

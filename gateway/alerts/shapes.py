@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.alert_schemas import NewSilence
+from gateway.alerts.schemas import NewSilence
 from gateway.times import timestamp
 from telemetry.queue.shapes import Json, instant, seconds
 from telemetry.v1 import alerts_pb2

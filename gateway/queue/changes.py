@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final
 from fastapi import Depends
 from starlette.requests import Request
 
-from gateway import queue_schemas
 from gateway.access import Access
 from gateway.audit import Actor
 from gateway.problems import ParameterError
+from gateway.queue import schemas as queue_schemas
 from telemetry.queue import shapes
 from telemetry.queue.clients.positions import duration_of
 from telemetry.queue.shapes import Json

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.browsing import Stored
+from gateway.queue.browsing import Stored
 from gateway.shapes import instant_of_us
 from telemetry.payloads import Payload, content_type, read_payload
 from telemetry.queue.letters import origin_of
