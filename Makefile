@@ -29,7 +29,8 @@ $(BIN)/pip:
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(BIN)/pip
 	@echo "Installing what the pipeline needs into $(VENV) …"
-	@$(PIP) install --require-hashes -r requirements/runtime.txt
+	@$(PIP) install --require-hashes -r requirements/runtime.txt || \
+		{ echo "The first run needs a network that reaches the package index; see pip's words above" >&2; exit 1; }
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -115,7 +116,7 @@ $(VENV)/.docs: requirements/docs.txt $(VENV)/.runtime
 
 .PHONY: docs-site
 docs-site: $(VENV)/.docs ## Build the docs as a site into site/; a link that leads nowhere fails
-	@$(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .PHONY: audit
 audit: $(VENV)/.dev ## Look for known vulnerabilities in what is pinned

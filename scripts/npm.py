@@ -44,7 +44,8 @@ def wheel_npm() -> tuple[list[str], Path]:
 
 def main() -> int:
     npm = installed_npm()
-    environment = dict(os.environ)
+    # A network may sign with its own authority: the machine trusts it, as pip does, and Node only when told so.
+    environment = {"NODE_USE_SYSTEM_CA": "1", **os.environ}
     if npm is None:
         npm, node_folder = wheel_npm()
         environment["PATH"] = f"{node_folder}{os.pathsep}{environment['PATH']}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +33,11 @@ def up(start: Start, tmp_path: Path) -> Callable[..., Command]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """A browser."""
+    starts = subprocess.run(
+        [sys.executable, "-m", "playwright", "--version"], capture_output=True, text=True, check=False
+    )
+    if starts.returncode:
+        pytest.skip(f"Playwright does not start, so the dashboard was not opened in a browser: {starts.stderr.strip()}")
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if path := shutil.which(name):
             return path

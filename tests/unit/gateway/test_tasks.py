@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from starlette.exceptions import HTTPException
 
+from gateway.audit import Outcome
 from gateway.queue import tasks as module
 from gateway.queue.tasks import Progress, Task, Tasks
 
