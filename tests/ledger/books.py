@@ -38,6 +38,7 @@ async def balance(play: Play) -> Balance:
     books = Balance(truth.height)
     found = books.problems
     for collector in play.collectors:
+        await play.until_ready(collector)  # the last to be killed may still be starting
         stats = play.stats(collector)
         found += [f"{collector.name}: {stats[name]} {name}" for name in ("conflicts", "quarantined") if stats[name]]
         # A start removes what nobody vouches for, so that the files by themselves are as good as the store.
