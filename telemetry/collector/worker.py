@@ -105,8 +105,6 @@ class Worker:
                     self._created_us[topic] = await self._topics.created_us(topic)
                 log.info("partitions assigned", extra={"member": self._member, "partitions": _text(partitions)})
             case PartitionsRevoked(partitions):
-                lost = [TopicPartition(each.topic, each.partition) for each in partitions]
-                await self._writer.forget(self._member, lost)
                 log.info("partitions revoked", extra={"member": self._member, "partitions": _text(partitions)})
             case MissedMessages():
                 raise AssertionError("only an ephemeral subscription misses messages")
@@ -116,7 +114,7 @@ class Worker:
         partition = TopicPartition(delivery.topic, delivery.partition)
         done = stored_through(self._store.positions(), partition, created_us)
         contents = await asyncio.get_running_loop().run_in_executor(self._threads, read, delivery, done)
-        await self._writer.submit(Waiting(self._member, Intake(delivery, created_us, contents), delivery))
+        await self._writer.submit(Waiting(Intake(delivery, created_us, contents), delivery))
 
 
 def _text(partitions: Sequence[QueuePartition]) -> str:

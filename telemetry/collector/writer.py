@@ -15,7 +15,7 @@ from telemetry.collector.counters import Counters
 from telemetry.collector.following import storing
 from telemetry.collector.intake import INDIGESTIBLE, Contents, Delivery, Intake, batch_of, refusal, stored_through
 from telemetry.queue.clients.backoff import Backoff
-from telemetry.storage.store import Change, Committed, Store, StoreError, TopicPartition
+from telemetry.storage.store import Change, Committed, Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +41,17 @@ PENDING_BYTES_MAX: Final = 32 << 20
 
 
 class Settled(Delivery, Protocol):
-    """A delivery that can be acked."""
+    """A delivery that can be acked, unless it was lost."""
 
+    @property
+    def lost(self) -> bool: ...
     async def ack(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A delivery that waits to be stored, and the member of the group that received it."""
+    """A delivery that waits to be stored, and what was read of it."""
 
-    member: str
     intake: Intake
     delivery: Settled
 
@@ -120,20 +121,6 @@ class Writer:
         if self._pending_bytes >= COMMIT_BYTES:
             self._hurry.set()
 
-    async def forget(self, member: str, partitions: Sequence[TopicPartition]) -> None:
-        """Drop what a member brought of partitions that it has lost; it is delivered again, to whoever owns them now.
-
-        That may be another member here, whose deliveries may be here before the loser hears of it.
-        """
-        gone = set(partitions)
-        kept = [each for each in self._pending if each.member != member or each.intake.partition not in gone]
-        self._pending = deque(kept)
-        self._pending_bytes = sum(each.intake.contents.size for each in kept)
-        if not kept and not self._in_work:
-            self._oldest_at = None
-        async with self._room:
-            self._room.notify_all()
-
     async def run(self) -> None:
         """Commit until :meth:`drain` was called and nothing is left."""
         while not (self._draining and not self._pending):
@@ -167,9 +154,14 @@ class Writer:
         taken: list[Waiting] = []
         size = 0
         while self._pending and size < COMMIT_BYTES:
-            taken.append(self._pending.popleft())
-            size += taken[-1].intake.contents.size
-        self._pending_bytes -= size
+            waiting = self._pending.popleft()
+            self._pending_bytes -= waiting.intake.contents.size
+            # What was lost is delivered again to whoever owns its partition now, and would be stored twice.
+            if not waiting.delivery.lost:
+                taken.append(waiting)
+                size += waiting.intake.contents.size
+        if not taken and not self._pending:
+            self._oldest_at = None
         if self._pending_bytes >= COMMIT_BYTES:
             self._hurry.set()
         self._in_work = len(taken)

@@ -539,7 +539,7 @@ class SubscribeResponse(_message.Message):
 
     @_builtins.property
     def revoked(self) -> Global___PartitionsRevoked:
-        """ORDERED: these partitions are no longer this member's; its unsettled deliveries of them are STALE."""
+        """ORDERED: these partitions are given up; what was delivered of them can still be settled."""
 
     @_builtins.property
     def delivery(self) -> Global___Delivery:
@@ -683,7 +683,10 @@ Global___PartitionsAssigned: _TypeAlias = PartitionsAssigned  # noqa: Y015
 
 @_typing.final
 class PartitionsRevoked(_message.Message):
-    """PartitionsRevoked takes partitions from this member."""
+    """PartitionsRevoked takes partitions from this member. Nothing more of them is delivered to it. The next owner gets each
+    once all that was delivered of it is settled, or the group's ack wait has passed since, which extending does not
+    prolong; what is settled later than that is STALE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

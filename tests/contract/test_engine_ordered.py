@@ -48,17 +48,40 @@ async def test_an_ordered_group_gives_each_partition_one_owner(engine: QueueEngi
     assert set(back.partitions) == set(given.partitions)
 
 
-async def test_a_partition_that_is_revoked_takes_its_leases_along(engine: QueueEngine) -> None:
+async def test_a_partition_changes_hands_when_what_was_delivered_of_it_is_settled(engine: QueueEngine) -> None:
     await engine.create_topic(TopicConfig("t", partitions=2))
     first = await join(engine, mode=Mode.ORDERED, member="first")
-    await publish(engine, "t", "zero", partition=0)
-    await publish(engine, "t", "one", partition=1)
+    for number in (0, 1):
+        await publish(engine, "t", f"{number}a", partition=number)
     before = {one.partition: one for one in await receive(first, 2)}
     second = await join(engine, member="second")
+    (revoked,) = await events(first)
+    assert isinstance(revoked, Revoked)
+    for number in (0, 1):
+        await publish(engine, "t", f"{number}b", partition=number)
+    moving = revoked.partitions[0].partition
+    assert all_due(await receive(first)) == [f"{1 - moving}b"]
+    await nothing_comes(second)
+    assert await ack(engine, before[moving]) == [AckStatus.OK]
+    assigned, delivery = await events(second)
+    assert assigned == Assigned(revoked.partitions)
+    assert isinstance(delivery, Delivery)
+    assert (due(delivery), delivery.attempt) == ([f"{moving}b"], 1)
+
+
+async def test_a_revoked_partition_waits_no_longer_than_an_ack_wait_whatever_is_extended(engine: QueueEngine) -> None:
+    await engine.create_topic(TopicConfig("t", partitions=2))
+    first = await join(engine, mode=Mode.ORDERED, member="first", ack_wait_s=0.2, max_deliver=1)
+    for number in (0, 1):
+        await publish(engine, "t", f"{number}", partition=number)
+    before = {one.partition: one for one in await receive(first, 2)}
+    for delivery in before.values():
+        await settle(engine, AckEntry(delivery.delivery_id, Outcome.EXTEND, delay_s=3600))
+    second = await join(engine, member="second")
     (again,) = await receive(second)
+    # It did nothing wrong, so that this is no further attempt, of which there is only one.
     assert again.attempt == 1
-    kept = 1 - again.partition
-    assert await ack(engine, before[again.partition], before[kept], again) == [
+    assert await ack(engine, before[again.partition], before[1 - again.partition], again) == [
         AckStatus.STALE,
         AckStatus.OK,
         AckStatus.OK,

@@ -134,12 +134,15 @@ class Play:
             members = [member for group in await self._groups() for member in group.members]
             mine = [(member, player) for member in members for player in collectors if player.is_member(member.member)]
             if len(mine) == len(members) == WORKERS * len(collectors) and all(each.partitions for each in members):
-                return {
+                owners = {
                     each.partition: player.name
                     for member, player in mine
                     for each in member.partitions
                     if each.topic == DATA_TOPIC
                 }
+                # One that changes hands has no owner for as long as it waits for whoever had it.
+                if len(owners) == DATA.partitions:
+                    return owners
             assert time.monotonic() < deadline, f"not shared: {members}"
             await asyncio.sleep(STEP_S)
 

@@ -70,6 +70,8 @@ class Handed:
     deadline_s: float
     moves: int
     """How often the group had been moved before."""
+    rank: int
+    """How many deliveries there had been, this one included."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +83,8 @@ class Viewer:
     permits_messages: int = 0
     permits_bytes: int | None = None
     closed: bool = False
-    owned: set[Spot] = field(default_factory=set)
+    owned: dict[Spot, int] = field(default_factory=dict)
+    """What it was told is its own, and how many deliveries anybody had been sent before."""
     seen: dict[Spot, set[int]] = field(default_factory=dict)
 
 
@@ -98,6 +101,8 @@ class GroupLedger:
     terminated: set[tuple[Spot, int]] = field(default_factory=set)
     latest: dict[tuple[Spot, int], int] = field(default_factory=dict)
     """The newest delivery of an offset in this life of the queue."""
+    viewers: list[Viewer] = field(default_factory=list)
+    """Its sessions in this life of the queue."""
     moves: int = 0
 
 
@@ -182,22 +187,25 @@ class Ledger:
         """The queue starts again: deliveries of before are void."""
         for group in self.groups.values():
             group.latest.clear()
+            group.viewers.clear()
 
     def open(self, session_id: str, name: str, settings: GroupSettings) -> Viewer:
         """A member of a group has a session."""
         group = self.groups.setdefault(name, GroupLedger(name, settings))
         if group.settings != settings:
             raise Violation(f"group {name} had {group.settings} and now has {settings}")
-        return Viewer(session_id, group)
+        group.viewers.append(viewer := Viewer(session_id, group))
+        return viewer
 
     def events(self, viewer: Viewer, events: Sequence[SubscriptionEvent], now_s: float) -> None:
         """This is sent to a member."""
         for event in events:
             match event:
                 case Assigned(partitions):
-                    viewer.owned |= _spots(partitions)
+                    viewer.owned.update(dict.fromkeys(_spots(partitions), self.deliveries))
                 case Revoked(partitions):
-                    viewer.owned -= _spots(partitions)
+                    for spot in _spots(partitions):
+                        viewer.owned.pop(spot, None)
                 case Delivery():
                     self._deliver(viewer, event, now_s)
 
@@ -242,6 +250,7 @@ class Ledger:
             offsets,
             now_s + group.settings.ack_wait_s,
             group.moves,
+            self.deliveries,
         )
 
     # Settling
@@ -295,6 +304,9 @@ class Ledger:
             fresh: set[int] = set()
             for handed, offsets in claims.get(spot, ()):
                 mine = {one for one in offsets if _is_settled(one, after) and not _is_settled(one, before)} - fresh
+                others = (one for one in handed.group.viewers if one is not handed.viewer and not one.closed)
+                if mine and any(one.owned.get(spot, -1) >= handed.rank for one in others):
+                    raise Violation(f"{spot} went to another owner while delivery {handed.number} was not settled")
                 if mine and (now_s > handed.deadline_s + EPSILON_S or handed.viewer.closed):
                     raise Violation(f"an ack of delivery {handed.number} in {spot} came too late and was accepted")
                 for offset in mine:

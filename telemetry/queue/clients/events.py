@@ -33,7 +33,7 @@ class ReceivedDelivery:
     """Messages of one batch that are due, to be settled together.
 
     Settling returns what became of it: ``OK`` when the outcome is durable; ``STALE`` when the lease had been lost (too
-    late, the partition revoked, the connection broken in between), so that the messages come again, here or elsewhere;
+    late, the connection broken in between), so that the messages come again, here or elsewhere;
     ``UNKNOWN`` in an ephemeral subscription, which settles nothing. Only the first call counts; later ones return its
     result.
     """
@@ -42,6 +42,8 @@ class ReceivedDelivery:
         self._delivery = delivery
         self._settle = settle
         self._settled: asyncio.Future[AckStatus] | None = None
+        self.lost = False
+        """Whether the connection that brought it is gone: its messages come again, here or elsewhere."""
         self.delivery_id: Final = delivery.delivery_id
         self.topic: Final = delivery.topic
         self.partition: Final = delivery.partition
@@ -107,7 +109,10 @@ class PartitionsAssigned:
 
 @dataclass(frozen=True, slots=True)
 class PartitionsRevoked:
-    """ORDERED: these partitions are no longer this member's; what it has not settled of them comes again elsewhere."""
+    """ORDERED: these partitions are given up, and go to another once what was delivered of them is settled.
+
+    That may still be settled, for as long as the group's ack wait, unless it is :attr:`~ReceivedDelivery.lost`.
+    """
 
     partitions: tuple[TopicPartition, ...]
 

@@ -52,14 +52,6 @@ class Inbox:
             self._next_offset[TopicPartition(event.topic, event.partition)] = event.offsets[-1] + 1
         return event
 
-    def drop_deliveries(self, partitions: Collection[TopicPartition]) -> None:
-        """Drop what has not been handed out of partitions that are gone."""
-        self._events = deque(
-            event
-            for event in self._events
-            if not isinstance(event, ReceivedDelivery) or TopicPartition(event.topic, event.partition) not in partitions
-        )
-
     def end_session(self) -> None:
         """The session is over: nothing of it is handed out any more, and its partitions are gone."""
         self._events.clear()

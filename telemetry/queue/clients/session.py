@@ -98,6 +98,8 @@ class Session:
         try:
             await run_streams(calls, *parts)
         finally:
+            for delivery in self._unsettled.values():
+                delivery.lost = True
             self._unsettled.clear()
             self._acks.abandon()
 
@@ -155,7 +157,8 @@ class Session:
             elif kind == "assigned":
                 self._inbox.put(PartitionsAssigned(_partitions(response.assigned.partitions)))
             elif kind == "revoked":
-                self._revoke(_partitions(response.revoked.partitions))
+                # What has come of them is still this member's to settle, and is handed out before this.
+                self._inbox.put(PartitionsRevoked(_partitions(response.revoked.partitions)))
             elif kind == "gap":
                 self._inbox.put(MissedMessages(response.gap.topic, response.gap.partition, response.gap.missed))
             elif kind == "drain":
@@ -173,15 +176,6 @@ class Session:
             self._leases.add(delivery.delivery_id, self._now())
             self._lease_work.set()
         self._inbox.put(delivery)
-
-    def _revoke(self, partitions: tuple[TopicPartition, ...]) -> None:
-        gone = set(partitions)
-        self._inbox.drop_deliveries(gone)
-        for delivery in tuple(self._unsettled.values()):
-            if TopicPartition(delivery.topic, delivery.partition) in gone:
-                self._forget(delivery)
-        self._inbox.put(PartitionsRevoked(partitions))
-        self._progress.set()
 
     def _forget(self, delivery: ReceivedDelivery) -> None:
         if self._unsettled.pop(delivery.delivery_id, None) is not None:

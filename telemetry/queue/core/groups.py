@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from telemetry.queue.core.assignment import assign
 from telemetry.queue.core.clock import Instant
 from telemetry.queue.core.cursor import Cursor
 from telemetry.queue.core.delivery import Event, Piece, State
 from telemetry.queue.core.effects import Effects
 from telemetry.queue.core.leases import Leases
 from telemetry.queue.core.names import dead_letter_topic_of, matches
+from telemetry.queue.core.ownership import Ownership
 from telemetry.queue.core.partition import Partition
 from telemetry.queue.core.rates import Meter
 from telemetry.queue.core.runs import RunSet, count, intersect
@@ -21,12 +21,9 @@ from telemetry.queue.core.types import (
     DURATION_S_MAX,
     AckEntry,
     AckStatus,
-    Assigned,
     GroupSettings,
     Mode,
     Outcome,
-    Revoked,
-    TopicPartition,
 )
 
 
@@ -47,7 +44,7 @@ class GroupState:
         self._effects = effects
         self._turns: deque[Session] = deque()
         self._active: dict[Cursor, None] = {}
-        self._owners: dict[Partition, Session] = {}
+        self._ownership = Ownership()
 
     def subscribes_to(self, topic: str) -> bool:
         """Whether the topic's messages are the group's."""
@@ -63,7 +60,7 @@ class GroupState:
         """Take in a member."""
         self.sessions[session.member] = session
         self._turns.append(session)
-        self.rebalance()
+        self.rebalance(now)
         self.dispatch(now)
 
     def leave(self, session: Session, now: Instant, *, drained: bool, reason: str = "") -> None:
@@ -76,7 +73,7 @@ class GroupState:
         self._turns.remove(session)
         for piece in sorted(session.pieces, key=lambda piece: piece.first_offset):
             self._release(piece, spare_attempt=drained or piece in unsent)
-        self.rebalance()
+        self.rebalance(now)
         self.dispatch(now)
 
     def stop_delivering(self, session: Session, now: Instant) -> None:
@@ -87,33 +84,19 @@ class GroupState:
             self._release(piece, spare_attempt=True)
         self.dispatch(now)
 
-    def rebalance(self) -> None:
+    def rebalance(self, now: Instant) -> None:
         """ORDERED: share the partitions out again."""
         if self.settings.mode is not Mode.ORDERED:
             return
-        members = list(self.sessions.values())
-        owners = assign(list(self.cursors), members, self._owners)
-        given: dict[Session, list[Partition]] = {}
-        taken: dict[Session, list[Partition]] = {}
-        for partition in {**self._owners, **owners}:
-            before, after = self._owners.get(partition), owners.get(partition)
-            if before is after:
-                continue
-            if before is not None:
-                before.partitions.pop(partition, None)
-                taken.setdefault(before, []).append(partition)
-            if after is not None:
-                after.partitions[partition] = None
-                given.setdefault(after, []).append(partition)
-        self._owners = owners
-        for session, partitions in taken.items():
-            # The member did nothing wrong: what it had goes to the next owner as the same attempt.
-            for piece in [piece for piece in session.pieces if piece.cursor.partition in set(partitions)]:
+        until_s = now.monotonic_s + self.settings.ack_wait_s
+        held = self._ownership.share(list(self.cursors), list(self.sessions.values()), until_s)
+        unsent = {piece for session in {piece.session for piece in held} if session for piece in session.unsent()}
+        for piece in held:
+            # The member did nothing wrong: what it was not sent goes to the next owner as the same attempt.
+            if piece in unsent:
                 self._release(piece, spare_attempt=True)
-            if not session.closed:
-                session.tell(Revoked(_names(partitions)))
-        for session, partitions in given.items():
-            session.tell(Assigned(_names(partitions)))
+            else:
+                self._set_deadline(piece, piece.deadline_s)
 
     # Cursors
 
@@ -125,6 +108,7 @@ class GroupState:
 
     def remove_cursor(self, cursor: Cursor) -> None:
         """Let a partition go, and drop what of it is under way."""
+        self._ownership.remove(cursor.partition)
         self.drop(cursor)
         self._active.pop(cursor, None)
         del self.cursors[cursor.partition]
@@ -202,7 +186,7 @@ class GroupState:
 
     def _taker(self, cursor: Cursor, size: int) -> tuple[Session | None, int]:
         if self.settings.mode is Mode.ORDERED:
-            owner = self._owners.get(cursor.partition)
+            owner = self._ownership.taker(cursor.partition)
             room = owner.room(size) if owner is not None else 0
             return (owner, room) if room else (None, 0)
         for _ in range(len(self._turns)):
@@ -268,7 +252,10 @@ class GroupState:
 
     def time_up(self, piece: Piece, now: Instant) -> None:
         """The piece's timer has run out: its lease, or its delay."""
-        if piece.state is State.LEASED:
+        if piece.state is State.LEASED and self._ownership.until_s(piece.cursor.partition) is not None:
+            # Its partition was revoked, and the next owner has waited for long enough.
+            self._release(piece, spare_attempt=True)
+        elif piece.state is State.LEASED:
             self._unlease(piece)
             self._give_back(piece, now, None, f"not settled within {self.settings.ack_wait_s:g} s")
         elif piece.apply(Event.DELAY_OVER):
@@ -314,8 +301,8 @@ class GroupState:
 
     def _recall(self, cursor: Cursor, offset: int) -> None:
         """ORDERED: what lies behind a message that is to come again, and was not sent yet, must not overtake it."""
-        owner = self._owners.get(cursor.partition)
-        for piece in owner.unsent() if owner is not None else ():
+        holder = self._ownership.holder(cursor.partition)
+        for piece in holder.unsent() if holder is not None else ():
             if piece.cursor is cursor and piece.first_offset > offset:
                 self._release(piece, spare_attempt=True)
 
@@ -346,6 +333,7 @@ class GroupState:
             piece.session.pieces.pop(piece, None)
             self._count_unacked(piece, -piece.count)
             piece.session = None
+            self._ownership.let_go(piece)
         self._timers.cancel(piece)
 
     def _finish(self, piece: Piece) -> None:
@@ -359,14 +347,11 @@ class GroupState:
         self.activate(piece.cursor)
 
     def _set_deadline(self, piece: Piece, when_s: float) -> None:
-        piece.deadline_s = when_s
-        self._timers.set(piece, when_s)
+        until_s = self._ownership.until_s(piece.cursor.partition)
+        piece.deadline_s = when_s if until_s is None else min(when_s, until_s)
+        self._timers.set(piece, piece.deadline_s)
 
     def _count_unacked(self, piece: Piece, change: int) -> None:
         assert piece.session is not None
         piece.session.unacked += change
         self._effects.woken[piece.session] = None
-
-
-def _names(partitions: Iterable[Partition]) -> tuple[TopicPartition, ...]:
-    return tuple(TopicPartition(partition.topic.name, partition.number) for partition in partitions)

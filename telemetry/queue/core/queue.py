@@ -106,7 +106,7 @@ class QueueCore:
             if group.subscribes_to(topic.name):
                 for partition in topic.partitions:
                     group.add_cursor(Cursor(group, partition, 0))
-                group.rebalance()
+                group.rebalance(now)
         for reader in self._readers.values():
             if reader.session.wants(topic.name):
                 reader.offsets.update(dict.fromkeys(topic.partitions, 0))
@@ -136,7 +136,7 @@ class QueueCore:
                 cursor.group.remove_cursor(cursor)
             self._trim(partition, partition.drop_through(partition.end_offset))
         for group in self.groups.values():
-            group.rebalance()
+            group.rebalance(now)
             group.dispatch(now)
         return topic
 

@@ -218,7 +218,7 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """ORDERED: these partitions are no longer this member's."""
+    """ORDERED: these partitions are to go to another member, once what was sent of them is settled."""
 
     partitions: tuple[TopicPartition, ...]
 

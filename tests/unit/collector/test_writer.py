@@ -103,6 +103,7 @@ class FakeDelivery:
         self.offsets = [offset]
         record = Record(datetime(2026, 1, 1, tzinfo=UTC), "a", {"x": float(offset)})
         self.messages = [Message(data=encode_json(record), attributes={"content-type": JSON_CONTENT_TYPE})]
+        self.lost = False
         self.acked = asyncio.Event()
         self._log = log
 
@@ -133,8 +134,8 @@ async def running(store: FakeStore, counters: Counters | None = None) -> AsyncIt
     writer.close()
 
 
-async def submit(writer: Writer, delivery: FakeDelivery, member: str = "one") -> None:
-    await writer.submit(Waiting(member, Intake(delivery, 1, read(delivery)), delivery))
+async def submit(writer: Writer, delivery: FakeDelivery) -> None:
+    await writer.submit(Waiting(Intake(delivery, 1, read(delivery)), delivery))
 
 
 async def test_acks_follow_the_commit(store: FakeStore, log: list[str]) -> None:
@@ -194,34 +195,26 @@ async def test_too_much_waiting_makes_the_bringer_wait(
         await blocked
 
 
-async def test_deliveries_of_revoked_partitions_are_neither_stored_nor_acked(store: FakeStore, log: list[str]) -> None:
+async def test_what_was_lost_with_its_connection_is_neither_stored_nor_acked(store: FakeStore, log: list[str]) -> None:
     async with running(store) as writer:
         kept, gone = FakeDelivery(log, 0, partition=1), FakeDelivery(log, 0, partition=2)
         await submit(writer, gone)
         await submit(writer, kept)
-        await writer.forget("one", [TopicPartition("telemetry", 2)])
+        gone.lost = True
         await kept.acked.wait()
     assert not gone.acked.is_set()
     assert store.positions() == {TopicPartition("telemetry", 1): Position(1, 1)}
 
 
-async def test_a_loser_that_hears_late_does_not_cost_the_new_owner_its_deliveries(
-    store: FakeStore, log: list[str]
-) -> None:
+async def test_what_was_lost_does_not_wait_any_more(store: FakeStore, log: list[str]) -> None:
     async with running(store) as writer:
-        lost, kept = FakeDelivery(log, 0), FakeDelivery(log, 0)
-        await submit(writer, lost, "one")
-        await submit(writer, kept, "two")
-        await writer.forget("one", [TopicPartition("telemetry", 0)])
-        await kept.acked.wait()
-    assert not lost.acked.is_set()
-
-
-async def test_what_is_dropped_with_its_partition_does_not_wait_any_more(store: FakeStore, log: list[str]) -> None:
-    async with running(store) as writer:
-        await submit(writer, FakeDelivery(log, 0))
-        await writer.forget("one", [TopicPartition("telemetry", 0)])
-        assert (writer.backlog, writer.waiting_s) == (0, 0.0)
+        gone = FakeDelivery(log, 0)
+        await submit(writer, gone)
+        gone.lost = True
+        while writer.backlog:
+            await asyncio.sleep(0)
+        assert writer.waiting_s == 0.0
+    assert log == []
 
 
 async def test_what_would_make_too_large_a_table_is_committed_in_parts(

@@ -55,7 +55,8 @@ class Lease:
     partition: int
     base: int
     offsets: list[int]
-    sent: bool = False
+    at_most_until_s: float | None = None
+    """Until when extending may prolong it, once its partition was revoked."""
 
 
 @dataclass
@@ -170,6 +171,8 @@ class QueueMachine(RuleBasedStateMachine):
         if outcome is Outcome.EXTEND:
             for _, message in self.model.of_lease(delivery_id):
                 message.until_s = self.now_s + (ACK_WAIT_S if delay_s is None else delay_s)
+                if lease.at_most_until_s is not None:
+                    message.until_s = min(message.until_s, lease.at_most_until_s)
         for _, message in held if outcome is not Outcome.EXTEND else ():
             message.lease = ""
             if outcome is Outcome.ACK:
@@ -190,7 +193,8 @@ class QueueMachine(RuleBasedStateMachine):
             for delivery_id in list(self.model.leases):
                 held = self.model.of_lease(delivery_id)
                 if held and held[0][1].until_s <= self.now_s:
-                    self.lose(delivery_id, "expired")
+                    revoked = self.model.leases[delivery_id].at_most_until_s is not None
+                    self.lose(delivery_id, "drained" if revoked else "expired")
             for message in self.model.messages.values():
                 if message.state == "waiting" and message.until_s <= self.now_s:
                     message.state = "ready"
@@ -269,11 +273,17 @@ class QueueMachine(RuleBasedStateMachine):
                 case Assigned(partitions):
                     for each in partitions:
                         self.owner[each.partition] = session
+                        for delivery_id, lease in self.model.leases.items():
+                            if lease.partition == each.partition and self.model.of_lease(delivery_id):
+                                assert lease.session is session, "given to one while another still works on it"
+                                lease.at_most_until_s = None
                 case Revoked(partitions):
                     for each in partitions:
-                        for delivery_id, lease in list(self.model.leases.items()):
+                        for delivery_id, lease in self.model.leases.items():
                             if lease.session is session and lease.partition == each.partition:
-                                self.lose(delivery_id, "drained")
+                                lease.at_most_until_s = until_s = self.now_s + ACK_WAIT_S
+                                for _, message in self.model.of_lease(delivery_id):
+                                    message.until_s = min(message.until_s, until_s)
                 case Handout():
                     self.check(session, one)
         return bool(outgoing)
