@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Final, NamedTuple
 from telemetry.queue.core.batches import Block, Entry
 from telemetry.queue.core.errors import ClosedError, FullError
 from telemetry.queue.core.types import PRODUCER_BYTES_MAX, LogStats
-from telemetry.queue.engines.files import Files
+from telemetry.queue.engines.files import FULL_ERRNOS, Files
 from telemetry.queue.engines.fsync import FsyncPolicy
 from telemetry.queue.engines.group_commit import GroupCommit
 from telemetry.queue.engines.log import Append, LogOwner
@@ -21,7 +22,6 @@ from telemetry.queue.engines.reading import NewestBatches, SegmentReader
 from telemetry.queue.engines.records import encode, record_length
 from telemetry.queue.engines.recovery import Restorer, Segment, recover
 from telemetry.queue.engines.segments import (
-    FULL_ERRNOS,
     SEGMENT_HEADER_BYTES,
     SegmentWriter,
     segment_path,
@@ -150,12 +150,24 @@ class DiskLog:
         return self._pending_bytes >= PENDING_BYTES_MAX
 
     async def read(self, entries: Sequence[Entry]) -> Sequence[bytes | None]:
-        """The batches' bytes, from memory if they are new, else from disk in another thread."""
+        """The batches' bytes, from memory if they are new, else from disk in another thread.
+
+        Raises:
+            ClosedError: if the disk fails while what it has damaged is put aside; then nobody can rely on it any more.
+        """
         batches = [self._cache.get(entry.position) for entry in entries]
         missing = [at for at, batch in enumerate(batches) if batch is None]
         if missing:
             wanted = [(self._segment_of(entries[at].position).base, entries[at]) for at in missing]
-            for at, batch in zip(missing, await self._reader.read(wanted), strict=True):
+            try:
+                found = await self._reader.read(wanted)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._failed = True
+                self._owner.failed(error)
+                raise ClosedError(f"the log has failed: {error}") from error
+            for at, batch in zip(missing, found, strict=True):
                 batches[at] = batch
         return batches
 

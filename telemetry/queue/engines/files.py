@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sqlite3
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from telemetry.runtime.datadir import DataDirectoryLock
+
+FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The errors that mean that there is no room, as opposed to a disk that cannot be trusted."""
 
 Bytes = mmap.mmap | bytes
 """A file's bytes; slices of either are ``bytes``."""

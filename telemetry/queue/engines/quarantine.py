@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from telemetry.queue.engines.files import Files, write_file
+from telemetry.queue.engines.files import FULL_ERRNOS, Files, write_file
 
 FILES_MAX: Final = 1000
 """How many damaged records are kept. More are only counted while the process runs."""
@@ -33,7 +33,11 @@ class Quarantine:
         return [int(name) for name in tuple(self._positions) if _name(first) <= name < _name(end)]
 
     def put(self, position: int, data: bytes) -> None:
-        """Put a record aside, unless that was done before. If it cannot be copied, it is counted all the same."""
+        """Put a record aside, unless that was done before. If there is no room for a copy, it is counted all the same.
+
+        Raises:
+            OSError: if the disk fails.
+        """
         name = _name(position)
         if name not in self._positions:
             self._report(name, data)
@@ -41,7 +45,9 @@ class Quarantine:
                 try:
                     self._copy(name, data)
                 except OSError as error:
-                    _log.error("damaged record could not be copied", extra={"position": position, "error": str(error)})
+                    if error.errno not in FULL_ERRNOS:
+                        raise
+                    _log.error("no room to copy a damaged record", extra={"position": position, "error": str(error)})
 
     def keep(self, position: int, data: bytes) -> None:
         """Put a record aside so that every later start knows that there was one, whatever becomes of the log.

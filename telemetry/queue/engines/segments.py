@@ -8,7 +8,6 @@ the file is cut behind it. A position is a byte of the log as a whole: the segme
 from __future__ import annotations
 
 import contextlib
-import errno
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Final
 
 import google_crc32c
 
-from telemetry.queue.engines.files import Files
+from telemetry.queue.engines.files import FULL_ERRNOS, Files
 from telemetry.queue.engines.records import SEAL_TOPIC, encode
 from telemetry.runtime.errors import DataDirectoryError
 
@@ -26,8 +25,6 @@ FORMAT_VERSION: Final = 1
 _MAGIC: Final = b"TQSEGMNT"
 _HEADER: Final = struct.Struct("<8sIIQ")
 _IOV_MAX: Final = 1024
-FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""The errors that mean that there is no room, as opposed to a disk that cannot be trusted."""
 
 
 def segment_path(directory: Path, base: int) -> Path:

@@ -194,6 +194,24 @@ async def test_a_copy_of_a_damaged_record_survives_the_loss_of_power() -> None:
         disk.throw_away()
 
 
+async def test_a_queue_that_cannot_make_the_copy_of_a_damaged_record_durable_ends() -> None:
+    # Seed 609909: what is damaged is found while it is read, and the disk that has damaged it fails for good.
+    disk = SimulatedDisk(random.Random(1))
+    engine = await open_on(disk, 1)
+    for number in range(8):
+        await engine.publish(batch(number))
+    await engine.stop()
+    again = await open_on(disk, 2)  # which has nothing in its memory
+    for _, file in disk.files(".segment"):
+        for data in (file.cached, file.stored):
+            if (at := data.find(b"%0112d" % 0)) >= 0:
+                data[at] ^= 1
+    disk.fail_syncs = True
+    with pytest.raises(ClosedError):
+        _ = [one async for one in again.browse("t", 0, Place.EARLIEST, 1)]
+    assert isinstance(await again.wait_failed(), OSError)
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_what_proves_damage_is_not_cut_off_before_a_copy_of_the_damaged_record_is_durable(seed: int) -> None:
     disk = SimulatedDisk(random.Random(seed))

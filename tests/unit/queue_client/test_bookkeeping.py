@@ -201,15 +201,6 @@ async def test_bad_outcomes_are_refused_before_they_are_sent() -> None:
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 
 
-def test_revoked_partitions_take_their_waiting_deliveries_with_them() -> None:
-    inbox = Inbox(ephemeral=False)
-    kept = delivery(0, partition=1)
-    for event in (PartitionsAssigned((P0, P1)), delivery(0), kept):
-        inbox.put(event)
-    inbox.drop_deliveries({P0})
-    assert [inbox.take(), inbox.take(), inbox.take()] == [PartitionsAssigned((P0, P1)), kept, None]
-
-
 def test_a_session_that_ends_revokes_what_the_reader_believes_to_hold() -> None:
     inbox = Inbox(ephemeral=False)
     inbox.put(PartitionsAssigned((P1, P0)))
