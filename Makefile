@@ -120,8 +120,7 @@ docs-site: $(VENV)/.docs ## Build the docs as a site into site/; a link that lea
 
 .PHONY: audit
 audit: $(VENV)/.dev ## Look for known vulnerabilities in what is pinned
-	$(BIN)/uv tool run pip-audit==2.10.1 --requirement requirements/runtime.txt --require-hashes --disable-pip
-	$(BIN)/python scripts/npm.py --prefix web audit --audit-level=high
+	@$(BIN)/python scripts/audit.py
 
 .PHONY: wheel
 wheel: $(VENV)/.dev $(PAGE) ## Build the wheel and the source distribution, dashboard included, into dist/

@@ -5,8 +5,6 @@ Each process's modules are imported in a process of their own, so that a table h
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
@@ -14,6 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, cast
+
+from scripts.parts import Parts, main
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 MODULES: Final = {
@@ -81,7 +81,7 @@ def _made_when_scraped(process: str) -> Iterable[Any]:
     return ()
 
 
-def parts() -> Mapping[str, list[str]]:
+def parts() -> Parts:
     """The page's tables by name."""
     with ProcessPoolExecutor(max_tasks_per_child=1, mp_context=get_context("spawn")) as pool:
         by_process = dict(zip(MODULES, pool.map(exposed, MODULES), strict=True))
@@ -128,29 +128,5 @@ def _escaped(text: str) -> str:
     return " ".join(text.replace("|", r"\|").split())
 
 
-def generated(page: str) -> str:
-    """The page with its tables made again."""
-    for name, lines in parts().items():
-        begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
-        before, rest = page.split(begin, 1)
-        _, after = rest.split(end, 1)
-        page = before + begin + "\n".join(lines) + "\n" + end + after
-    return page
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare with what is committed; write nothing")
-    arguments = parser.parse_args()
-    page = PAGE.read_text(encoding="utf-8")
-    fresh = generated(page)
-    if not arguments.check:
-        PAGE.write_text(fresh, encoding="utf-8")
-    elif fresh != page:
-        print("docs/metrics.md is stale; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(__doc__, PAGE, parts))

@@ -5,21 +5,19 @@ What a value means is the comment above it. A value with a comment is a row of i
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from scripts.parts import Parts, main
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 VALUES: Final = ROOT / "helm" / "telemetry-pipeline" / "values.yaml"
 PAGE: Final = ROOT / "docs" / "deployment.md"
-BEGIN: Final = "<!-- generated: values -->\n"
-END: Final = "<!-- end -->"
 
 
 def comments(text: str) -> dict[str, str]:
@@ -68,25 +66,10 @@ def table(text: str) -> Iterator[str]:
         yield f"| `{path}` | `{json.dumps(default)}` | {documented[path]} |"
 
 
-def generated(page: str) -> str:
-    """The page with its table made again."""
-    before, rest = page.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    return before + BEGIN + "\n".join(table(VALUES.read_text(encoding="utf-8"))) + "\n" + END + after
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare with what is committed; write nothing")
-    page = PAGE.read_text(encoding="utf-8")
-    fresh = generated(page)
-    if not parser.parse_args().check:
-        PAGE.write_text(fresh, encoding="utf-8")
-    elif fresh != page:
-        print("the table of values in docs/deployment.md is stale; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
+def parts() -> Parts:
+    """The page's only part."""
+    return {"values": table(VALUES.read_text(encoding="utf-8"))}
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(__doc__, PAGE, parts))

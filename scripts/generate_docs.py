@@ -1,15 +1,13 @@
 """Write the parts of docs/queue.md that come from the code, or with --check say that they are stale.
 
-A part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``: the table of limits, from constants and the
-texts below them, and the diagram of a delivery's life, from the core's state table.
+These are the tables of limits, from constants and the texts below them, and the diagram of a delivery's life, from the
+core's state table.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
@@ -17,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from scripts.parts import Parts, main
 from telemetry.queue.core.delivery import SETTLED, TABLE, State
 from telemetry.queue.core.limits import DEFAULT_LIMITS, Limits, flag_of
 
@@ -102,31 +101,10 @@ def delivery() -> Iterator[str]:
     yield "```"
 
 
-PARTS: Final = {"flags": flags, "limits": limits, "delivery": delivery}
-
-
-def generated(page: str) -> str:
-    """The page with its generated parts made again."""
-    for name, part in PARTS.items():
-        begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
-        before, rest = page.split(begin, 1)
-        _, after = rest.split(end, 1)
-        page = before + begin + "\n".join(part()) + "\n" + end + after
-    return page
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare with what is committed; write nothing")
-    page = PAGE.read_text(encoding="utf-8")
-    fresh = generated(page)
-    if not parser.parse_args().check:
-        PAGE.write_text(fresh, encoding="utf-8")
-    elif fresh != page:
-        print("docs/queue.md is stale; run `make docs`", file=sys.stderr)
-        return 1
-    return 0
+def parts() -> Parts:
+    """The page's parts by name."""
+    return {"flags": flags(), "limits": limits(), "delivery": delivery()}
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(__doc__, PAGE, parts))

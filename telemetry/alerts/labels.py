@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from telemetry.alerts.expressions import Matcher, Matching
-from telemetry.alerts.matching import full_match
+from telemetry.alerts.matching import compiled, expanded, full_match
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -217,11 +216,11 @@ def replace_label(sets: LabelSets, target: str, replacement: str, source: str, p
     """``label_replace``: where the whole value of ``source`` matches, ``target`` becomes ``replacement``."""
 
     def make() -> LabelSets:
-        texts = pl.Series(sets.column(source).tolist(), dtype=pl.String)
-        anchored = f"^(?s:{pattern})$"
-        matched = texts.str.contains(anchored).to_numpy()
-        replaced = _texts(texts.str.replace(anchored, replacement).to_list())
-        return sets.replaced(target, np.where(matched, replaced, sets.column(target)))
+        texts = sets.column(source)
+        found = {text: compiled(pattern).fullmatch(text) for text in set(texts)}
+        replaced = {text: expanded(match, replacement) for text, match in found.items() if match is not None}
+        values = [replaced.get(text, before) for text, before in zip(texts, sets.column(target), strict=True)]
+        return sets.replaced(target, _texts(values))
 
     return sets.remember(("replace", target, replacement, source, pattern), make)
 

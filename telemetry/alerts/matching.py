@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
-import polars as pl
+import re2
 
 REMEMBERED: Final = 100_000
 """Outcomes of regular expressions that are remembered."""
+COMPILED_MAX: Final = 128
+"""Regular expressions that are kept compiled."""
+
+_OPTIONS: Final = re2.Options()
+_OPTIONS.dot_nl = True
+_OPTIONS.log_errors = False
+_REFERENCE: Final = re.compile(r"\$\$|\$(\w+)|\$\{(\w+)\}")
 
 
 class Comparison(enum.Enum):
@@ -55,12 +63,28 @@ def match_all(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
 
 @lru_cache(REMEMBERED)
 def full_match(pattern: str, value: str) -> bool:
-    """Whether a regular expression, one that :func:`check_pattern` passes, matches a whole value.
+    """Whether a regular expression, one that :func:`check_pattern` passes, matches a whole value."""
+    return compiled(pattern).fullmatch(value) is not None
 
-    The expressions come from whoever may make a silence. So it is polars' engine that matches, which takes time in
-    proportion to the value whatever the expression; that of Python may take for ever.
+
+@lru_cache(COMPILED_MAX)
+def compiled(pattern: str) -> Any:
+    """A regular expression, ready to match.
+
+    The expressions come from whoever may make a silence. So it is RE2 that matches, the dialect of Prometheus, which
+    takes time in proportion to the value whatever the expression; Python's own may take for ever.
     """
-    return bool(pl.Series([value]).str.contains(f"^(?s:{pattern})$")[0])
+    return re2.compile(pattern, _OPTIONS)
+
+
+def expanded(match: Any, template: str) -> str:
+    """A text in which ``$1``, ``${1}`` and ``$name`` stand for the groups of a match, and ``$$`` for ``$``.
+
+    A group that there is not, or that took no part, is empty.
+    """
+    groups = {str(number): text for number, text in enumerate((match.group(), *match.groups()))}
+    groups |= {name: match.group(name) for name in match.re.groupindex}
+    return _REFERENCE.sub(lambda found: "$" if found[0] == "$$" else groups.get(found[1] or found[2]) or "", template)
 
 
 def check_pattern(pattern: str) -> None:
@@ -70,9 +94,6 @@ def check_pattern(pattern: str) -> None:
         ValueError: it is none, looks around or back, or is too large.
     """
     try:
-        # By itself first: in parentheses, one that closes more than it opens would pass.
-        for text in (pattern, f"^(?s:{pattern})$"):
-            pl.Series([""]).str.contains(text)
-    except pl.exceptions.ComputeError as error:
-        reason = " ".join(str(error).split()).split(" This error occurred")[0]
-        raise ValueError(reason.rsplit("error: ", 1)[-1]) from None
+        compiled(pattern)
+    except re2.error as error:
+        raise ValueError(error.args[0].decode(errors="replace")) from None

@@ -1,40 +1,31 @@
-"""`telemetry alerts rules`, `test` and `export`: what rules say, would have said, and as others want them."""
+"""`telemetry alerts rules` and `export`: what rules say, and as others want them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import click
-import polars as pl
 
-from telemetry.alerts.alert import State
 from telemetry.alerts.export import prometheus_rule
 from telemetry.alerts.process import PACK
-from telemetry.alerts.replay import RECORDS_MAX, Episode, Replayed, TooManyRecordsError, replay, wanted_metrics
 from telemetry.alerts.rule_files import load_rules, read_files
 from telemetry.alerts.rules import RuleError, RuleSet
-from telemetry.codec import label_columns, metric_columns
-from telemetry.console.session import Failure, notice, to_json
-from telemetry.console.tables import instant, instant_of_us, number, plural, printable, seconds, table
-from telemetry.model import GPU, TIMESTAMP
-from telemetry.streamer.sources.layout import SourceError
-from telemetry.streamer.sources.opening import open_source
+from telemetry.console.session import Failure, to_json
+from telemetry.console.tables import plural, seconds, table
 
-_FILE: Final = click.Path(path_type=Path, dir_okay=False)
-_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
-_THE_PACK: Final = "pack"
-"""Stands for the rule pack where a rule file has to be named."""
+FILE: Final = click.Path(path_type=Path, dir_okay=False)
+CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 
 
-@click.command("rules", context_settings=_CONTEXT)
-@click.argument("files", nargs=-1, type=_FILE)
+@click.command("rules", context_settings=CONTEXT)
+@click.argument("files", nargs=-1, type=FILE)
 @click.option("--check", is_flag=True, help="Only say whether the files are good.")
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def rules(files: tuple[Path, ...], check: bool, as_json: bool) -> None:
     """Show the rules of FILES, or of the rule pack. A file that would be refused ends the command with exit code 1."""
-    found = _load(files or (PACK,))
+    found = load(files or (PACK,))
     if check:
         if as_json:
             click.echo(to_json({"groups": len(found.groups), "rules": len(list(found))}))
@@ -52,31 +43,8 @@ def rules(files: tuple[Path, ...], check: bool, as_json: bool) -> None:
             click.echo(line)
 
 
-@click.command("test", context_settings=_CONTEXT)
-@click.argument("rules_file", metavar="RULES", type=_FILE)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_FILE)
-@click.option("--json", "as_json", is_flag=True, help="Answer in JSON, one alert a line.")
-def test(rules_file: Path, files: tuple[Path, ...], as_json: bool) -> None:
-    """Replay recorded data and show what RULES would have fired, and when.
-
-    RULES is a rule file, or the word pack for the rule pack. FILE is CSV, JSON Lines, Parquet or Arrow, as the streamer
-    reads them; records of all files are replayed in the order of their times.
-    """
-    found = _load([PACK if str(rules_file) == _THE_PACK and not rules_file.exists() else rules_file])
-    try:
-        replayed = replay(found, _read(files, found))
-    except (SourceError, TooManyRecordsError, pl.exceptions.PolarsError) as error:
-        raise Failure(str(error)) from None
-    for complaint in replayed.errors:
-        notice(complaint)
-    for line in _as_json(replayed) if as_json else _as_table(replayed):
-        click.echo(line)
-    fired, records = len(replayed.episodes), number(replayed.records)
-    notice(f"{plural(fired, 'alert')} fired; {records} records, {number(replayed.evaluations)} evaluations")
-
-
-@click.command("export", context_settings=_CONTEXT)
-@click.argument("files", nargs=-1, type=_FILE)
+@click.command("export", context_settings=CONTEXT)
+@click.argument("files", nargs=-1, type=FILE)
 @click.option(
     "--format", "form", type=click.Choice(["prometheus", "prometheusrule"]), default="prometheus", show_default=True,
     help="A rule file as it is, or a resource for the Prometheus operator.",
@@ -94,7 +62,8 @@ def export(files: tuple[Path, ...], form: str, name: str) -> None:
     click.echo(texts[0][1] if form == "prometheus" else resource, nl=False)
 
 
-def _load(files: Sequence[Path]) -> RuleSet:
+def load(files: Sequence[Path]) -> RuleSet:
+    """Read rules, or end the command with what is wrong with them."""
     try:
         return load_rules(files)
     except RuleError as error:
@@ -116,70 +85,3 @@ def _shown(found: RuleSet, rule_id: str) -> dict[str, object]:
         "labels": dict(rule.labels),
         "annotations": dict(rule.annotations),
     }
-
-
-def _read(files: Sequence[Path], found: RuleSet) -> pl.DataFrame:
-    """All records, with only the metrics that rules ask for."""
-    frames: list[pl.DataFrame] = []
-    records = 0
-    for file in files:
-        source = open_source(file)
-        try:
-            if not source.has_time:
-                raise SourceError(f"{file}: no column says when, so there is nothing to replay")
-            bad = 0
-            for rows in source:
-                bad += len(rows.bad)
-                if rows.rows.height:
-                    frame = source.records(rows.rows)
-                    kept = wanted_metrics(found, metric_columns(frame))
-                    frames.append(frame.select(TIMESTAMP, GPU, *kept, *label_columns(frame)))
-                    records += frame.height
-                if records > RECORDS_MAX:
-                    raise TooManyRecordsError(f"more than {RECORDS_MAX:,} records; replay fewer files at once")
-            if bad:
-                notice(f"{file}: {plural(bad, 'row')} could not be read, wholly or in part")
-        finally:
-            source.close()
-    if not frames:
-        raise SourceError("the files have no record")
-    return pl.concat(frames, how="diagonal")
-
-
-def _as_table(replayed: Replayed) -> Iterator[str]:
-    if replayed.episodes:
-        rows = [
-            (
-                _time(episode.alert.fired_us),
-                _time(episode.alert.resolved_us) if episode.alert.state is State.RESOLVED else "still firing",
-                episode.alert.labels.get("severity", ""),
-                episode.alert.name,
-                printable(episode.alert.gpu or episode.alert.host),
-                printable(episode.alert.annotations.get("summary", "")),
-            )
-            for episode in replayed.episodes
-        ]
-        yield from table(("fired", "resolved", "severity", "alert", "about", "summary"), rows)
-
-
-def _as_json(replayed: Replayed) -> Iterator[str]:
-    return (to_json(_episode(episode)) for episode in replayed.episodes)
-
-
-def _episode(episode: Episode) -> dict[str, object]:
-    alert = episode.alert
-    return {
-        "alert": alert.name,
-        "file": episode.file,
-        "line": episode.line,
-        "labels": dict(alert.labels),
-        "annotations": dict(alert.annotations),
-        "value": alert.value,
-        "active": _time(alert.active_us),
-        "fired": _time(alert.fired_us),
-        "resolved": _time(alert.resolved_us) if alert.state is State.RESOLVED else None,
-    }
-
-
-def _time(time_us: int | None) -> str:
-    return instant(None if time_us is None else instant_of_us(time_us))

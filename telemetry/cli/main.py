@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from telemetry import __version__
+from telemetry.cli.lazy import LazyGroup
 
 PROCESSES: Final = {
     "up": "Start the whole pipeline on this machine and watch over it.",
@@ -40,9 +41,14 @@ TOOLS: Final = {
     "store": "Check, repair, back up and restore a collector's data directory.",
     "token": "Make, list and revoke tokens: who may publish, subscribe, see and change.",
 }
-SUBCOMMANDS: Final = {**PROCESSES, **ON_THE_QUEUE, **ON_THE_STORE, **TOOLS}
-"""Each is in telemetry/cli/<name>.py under its own name, with _ for - and behind a word of Python's. The text is here
-so that --help need not load them."""
+SECTIONS: Final = {
+    "Processes": PROCESSES,
+    "Commands on the queue": ON_THE_QUEUE,
+    "Commands on the store": ON_THE_STORE,
+    "Tools": TOOLS,
+}
+SUBCOMMANDS: Final = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
+"""Each is in telemetry/cli/<name>.py under its own name, with _ for - and behind a word of Python's."""
 
 
 def load(name: str) -> click.Command:
@@ -53,28 +59,7 @@ def load(name: str) -> click.Command:
     return command
 
 
-class LazyGroup(click.Group):
-    """A group that imports a subcommand when it is called, so that one does not pay for the libraries of another."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(SUBCOMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return load(cmd_name) if cmd_name in SUBCOMMANDS else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections = (
-            ("Processes", PROCESSES),
-            ("Commands on the queue", ON_THE_QUEUE),
-            ("Commands on the store", ON_THE_STORE),
-            ("Tools", TOOLS),
-        )
-        for title, commands in sections:
-            with formatter.section(title):
-                formatter.write_dl(list(commands.items()))
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, sections=SECTIONS, load=load, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="telemetry")
 def telemetry() -> None:
     """GPU telemetry from logs through a durable queue into a store, an API and a dashboard.

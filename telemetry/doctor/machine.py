@@ -62,13 +62,18 @@ def _libraries() -> Finding:
         requirements = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:
         return warn("libraries", f"{PACKAGE} is not installed, only its source is there", "make dev, or pip install it")
-    wrong = [trouble for text in requirements if (trouble := _trouble(text))]
+    missing: list[str] = []
+    wrong = [trouble for text in requirements if (trouble := _trouble(text, missing))]
     if wrong:
         return fail("libraries", "; ".join(wrong), "install what requirements/runtime.txt pins")
+    if missing:
+        remedy = "none in an image, which has what its own process needs; elsewhere pip install gpu-telemetry-pipeline"
+        return warn("libraries", f"not here: {', '.join(missing)}", remedy)
     return ok("libraries", f"{len(requirements)} as asked for, grpcio {metadata.version('grpcio')} among them")
 
 
-def _trouble(requirement: str) -> str:
+def _trouble(requirement: str, missing: list[str]) -> str:
+    """What is wrong with an installed library; the name of one that is not goes to ``missing``."""
     match = _REQUIREMENT.fullmatch(requirement.strip())
     if match is None or match[3]:  # an extra, or for another platform
         return ""
@@ -76,7 +81,8 @@ def _trouble(requirement: str) -> str:
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        return f"{name} is missing"
+        missing.append(name)
+        return ""
     for bound in filter(None, bounds.split(",")):
         sign, limit = bound.strip()[:2], bound.strip().lstrip("<>=! ")
         if (sign == ">=" and _numbers(version) < _numbers(limit)) or (

@@ -6,9 +6,8 @@ import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Final, cast
+from typing import Final
 
-import numpy as np
 import polars as pl
 
 from telemetry.model import GPU, TIMESTAMP
@@ -95,7 +94,7 @@ def of_rows(rows: pl.DataFrame, steps: Steps, places: int, aggregation: Aggregat
 
 
 def of_partials(partials: pl.DataFrame, places: int, aggregation: Aggregation) -> pl.DataFrame:
-    """The same of combined partial results (:mod:`telemetry.storage.partials`).
+    """The same of combined partial results (:mod:`telemetry.storage.cold.rollups`).
 
     Raises:
         KeyError: an aggregation that cannot be put together from parts.
@@ -124,9 +123,10 @@ def across(frames: Sequence[pl.DataFrame], aggregation: Aggregation) -> pl.DataF
 
 def filled(frame: pl.DataFrame, steps: Steps, place: str) -> list[float]:
     """One value a step of one metric, NaN where there is none."""
-    values = np.full(steps.count, nan)
-    values[frame.get_column(STEP).to_numpy()] = frame.get_column(place).to_numpy()
-    return cast("list[float]", values.tolist())
+    values = [nan] * steps.count
+    for step, value in zip(frame.get_column(STEP).to_list(), frame.get_column(place).to_list(), strict=True):
+        values[step] = nan if value is None else value
+    return values
 
 
 def _whole_steps(pieces: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

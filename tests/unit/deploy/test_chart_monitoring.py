@@ -16,7 +16,7 @@ from promql_parser import parse as parse_promql
 
 from telemetry.alerts.rule_files import parse_rules
 from telemetry.cli.alerts_rules import export
-from telemetry.exposition import metric_name
+from telemetry.exposition import series_name
 from telemetry.model import CATALOGUE
 from tests.unit.deploy.charts import CHART, VALUES, Release, declared_ports
 
@@ -175,5 +175,4 @@ def test_the_dashboard_of_gpus_asks_only_for_metrics_that_there_are() -> None:
         for name in names(parse_promql(query))
     }
     assert len(asked) > 8
-    for name in asked:
-        assert metric_name(name) in CATALOGUE, name
+    assert asked <= set(map(series_name, CATALOGUE))

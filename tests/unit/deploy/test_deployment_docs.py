@@ -11,14 +11,15 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from scripts.document_values import PAGE, ROOT, VALUES, generated, table
+from scripts.document_values import PAGE, ROOT, VALUES, parts, table
+from scripts.parts import renewed
 from tests.unit.deploy.charts import Release
 
 COMMANDS: Final = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)).replace("\\\n", " ")
 
 
 def test_the_table_of_values_is_that_of_the_chart() -> None:
-    assert generated(PAGE.read_text()) == PAGE.read_text(), "run `make docs`"
+    assert renewed(PAGE.read_text(), parts()) == PAGE.read_text(), "run `make docs`"
 
 
 def test_a_value_without_a_comment_is_not_let_through() -> None:

@@ -24,6 +24,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 Parse = Callable[[str, Sequence[str]], dict[str, Any]]
 Listens = Callable[[str, Sequence[str]], set[int]]
@@ -83,10 +85,43 @@ def test_the_default_command_is_one_that_the_program_accepts_and_its_ports_are_e
         assert json.loads(last(process, "VOLUME")) == [str(settings["data_dir"])]
 
 
-def test_targets_share_all_layers_but_the_last_metadata() -> None:
-    for process in PROCESSES:
-        own = STAGES[process][len(STAGES["runtime"]) :]
-        assert not {"RUN", "COPY", "ADD"} & {word for word, _ in own}
+def pinned(name: str) -> set[str]:
+    """What requirements/NAME.txt pins, each with its version and hashes."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text().replace("\\\n", "")
+    return {" ".join(line.split()) for line in text.splitlines() if line}
+
+
+def layers(process: str) -> list[str]:
+    """The layers that an image takes over from the build, in their order."""
+    copies = [rest.split()[1] for word, rest in STAGES[process] if word == "COPY" and rest.startswith("--from=build")]
+    return [source.removeprefix("/layers/") for source in copies if source.startswith("/layers/")]
+
+
+BELOW: Final = {
+    name: below.split()
+    for word, rest in STAGES["build"]
+    if word == "RUN"
+    for name, below in re.findall(r"layer\.sh (\w+)((?: \w+)*)", rest)
+}
+"""Of each layer, those that an image has beneath it."""
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_an_image_has_the_libraries_of_its_process_and_last_of_all_the_code(process: str) -> None:
+    *libraries, code = layers(process)
+    assert code == "code"
+    assert sorted(libraries) == sorted({process, *BELOW[process]})
+    assert set().union(*(pinned(name) for name in libraries)) == pinned(process)
+    assert pinned(process) <= pinned("runtime")
+
+
+def test_every_dependency_is_in_an_image() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
+    roots = {
+        canonicalize_name(Requirement(text).name) for each in PROCESSES for text in groups[each] if type(text) is str
+    }
+    assert roots == {canonicalize_name(Requirement(text).name) for text in project["project"]["dependencies"]}
 
 
 def test_what_is_copied_exists_and_is_sent_to_the_builder() -> None:
@@ -141,8 +176,14 @@ def test_make_builds_and_pushes_an_image_of_every_process() -> None:
 
 
 def test_dependencies_are_installed_by_hash() -> None:
-    installs = [rest for word, rest in STAGES["build"] if word == "RUN" and "install" in rest]
-    assert all("--require-hashes" in command or "--no-deps --no-build-isolation" in command for command in installs)
+    script = (FOLDER / "layer.sh").read_text().replace("\\\n", " ")
+    runs = [script, *(rest for word, rest in STAGES["build"] if word == "RUN")]
+    installs = [
+        line for run in runs for line in re.split(r"\n|&&", run) if re.search(r"\bpip .*(install|wheel) ", line)
+    ]
+    assert len(installs) == 4
+    offline = ("--no-deps --no-build-isolation", "--no-deps --no-index")
+    assert all("--require-hashes" in line or any(words in line for words in offline) for line in installs)
     assert any("npm ci" in rest for word, rest in STAGES["web"] if word == "RUN")
 
 
