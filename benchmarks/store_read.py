@@ -99,7 +99,7 @@ def build(folder: Path, gpus: int, days: int, interval_s: int) -> list[ColdFile]
         begun = time.perf_counter()
         window = Window.day_of(START_US + day * DAY_US)
         metrics = {name: digits_of(frame.get_column(f"={name}")) for name in METRICS}
-        writer = WindowWriter(folder, window, metrics, next(numbers), numbers, with_rollups=True)
+        writer = WindowWriter(folder, window, metrics, next(numbers), numbers)
         for piece in frame.iter_slices(1 << 16):
             writer.write(piece)
         writer.finish()

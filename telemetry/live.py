@@ -61,6 +61,27 @@ def decode_live_update(data: bytes) -> LiveUpdate:
     try:
         content = orjson.loads(data)
         columns = {name: LiveColumn(**column) for name, column in content["columns"].items()}
-        return LiveUpdate(content["gpus"], content["timestamps_us"], columns, content["labels"])
+        update = LiveUpdate(content["gpus"], content["timestamps_us"], columns, content["labels"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a live update: {error}") from None
+    _check(update)
+    return update
+
+
+def _check(update: LiveUpdate) -> None:
+    """See that everything is of the kind that it should be: every program may publish to the topic.
+
+    Raises:
+        ValueError: it is not. Nobody has looked at the values of metrics.
+    """
+    for name, values, kind in (("gpus", update.gpus, str), ("timestamps_us", update.timestamps_us, int)):
+        if not isinstance(values, list) or not set(map(type, values)) <= {kind}:
+            raise ValueError(f"not a live update: {name} is not a list of {kind.__name__}")
+    rows = len(update.gpus)
+    arrays = [each for column in update.columns.values() for each in (column.last, column.min, column.max)]
+    if any(not isinstance(each, list) or len(each) != rows for each in (update.timestamps_us, *arrays)):
+        raise ValueError(f"not a live update: an array does not have one entry for each of its {rows} GPUs")
+    if not isinstance(update.labels, dict) or not all(
+        isinstance(labels, dict) and set(map(type, labels.values())) <= {str} for labels in update.labels.values()
+    ):
+        raise ValueError("not a live update: labels are not texts by name")

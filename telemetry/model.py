@@ -13,9 +13,6 @@ TIMESTAMP: Final = "timestamp"
 GPU: Final = "gpu"
 """Name of the column that holds a record's GPU."""
 
-IDENTITY_LABELS: Final = ("uuid", "host", "index", "model")
-"""Labels that say which GPU it is; they do not change while it stays where it is."""
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -32,7 +32,7 @@ from telemetry.v1 import query_pb2, query_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-PERMITS_BYTES: Final = 64 << 20
+PERMITS_BYTES: Final = 32 << 20
 """Bytes of messages that all workers together may have received and not acked."""
 
 DRAIN_S_MAX: Final = 10.0

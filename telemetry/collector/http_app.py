@@ -85,7 +85,7 @@ def collector_app(
 
     async def telemetry(request: Request) -> Response:
         gpu, text = request.path_params["gpu_id"], request.query_params.get("limit", str(LIMIT_DEFAULT))
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LIMIT_MAX:
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= LIMIT_MAX:
             return ProblemResponse(400, f"limit is {text[:100]!r}; it must be 1 to {LIMIT_MAX}", parameter="limit")
         if store.find(gpu) is None:
             return ProblemResponse(404, f"no GPU is called {gpu!r}", parameter="gpu_id")

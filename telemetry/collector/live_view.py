@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
 
 from telemetry.codec import CONTENT_TYPE
 from telemetry.live import LIVE_CONTENT_TYPE, LiveColumn, LiveUpdate
 from telemetry.queue.client import Credentials, Publisher, QueueClientError
 from telemetry.storage.store import Change, Gpu, Store
+from telemetry.storage.values import Places, Ranges, extended, where
 from telemetry.topics import LIVE_TOPIC
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ WINDOW_BYTES: Final = 16 << 20
 @dataclass(slots=True)
 class _Changed:
     newest_us: int
-    values: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    values: Ranges
 
 
 class LiveView:
@@ -49,11 +52,9 @@ class LiveView:
                 self._labels[change.gpu] = change.labels
             if not change.advanced:
                 continue
-            mine = self._changed.setdefault(change.gpu, _Changed(change.newest_us))
-            mine.newest_us = change.newest_us
-            for name, (last, low, high) in change.values.items():
-                _, lowest, highest = mine.values.get(name, (last, low, high))
-                mine.values[name] = (last, min(low, lowest), max(high, highest))
+            before = self._changed.get(change.gpu)
+            values = change.values if before is None else before.values.then(change.values)
+            self._changed[change.gpu] = _Changed(change.newest_us, values)
 
     def add_labels(self, gpus: Sequence[Gpu]) -> None:
         """Say all labels again with the next updates."""
@@ -97,9 +98,18 @@ async def publish_live(address: str, view: LiveView, store: Store, credentials: 
 
 
 def _update(changed: Mapping[str, _Changed], labels: Mapping[str, Mapping[str, str]]) -> LiveUpdate:
-    names = sorted({name for mine in changed.values() for name in mine.values})
-    columns = {}
-    for name in names:
-        values = [mine.values.get(name, (None, None, None)) for mine in changed.values()]
-        columns[name] = LiveColumn(*(list(parts) for parts in zip(*values, strict=True)))
-    return LiveUpdate(list(changed), [mine.newest_us for mine in changed.values()], columns, labels)
+    places: Places = {}
+    for mine in changed.values():
+        places = extended(places, mine.values.places)
+    figures = np.full((len(places), 3, len(changed)), np.nan)
+    for number, mine in enumerate(changed.values()):
+        figures[where(mine.values.places, places), :, number] = mine.values.figures.T
+    values = figures.astype(object)
+    values[np.isnan(figures)] = None
+    columns = values.tolist()
+    return LiveUpdate(
+        list(changed),
+        [mine.newest_us for mine in changed.values()],
+        {name: LiveColumn(*columns[place]) for name, place in places.items()},
+        labels,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -14,13 +15,14 @@ import polars as pl
 from google.protobuf.duration_pb2 import Duration
 
 from telemetry.collector.counters import timestamp
-from telemetry.collector.selection import aggregation_of, metrics_of, select, span_of, steps_of
+from telemetry.collector.selection import aggregation_of, metrics_of, names_of, select, span_of, steps_of
 from telemetry.model import GPU, TIMESTAMP
 from telemetry.query.paging import page
 from telemetry.runtime.status import InvalidArgumentError
 from telemetry.storage.plan import Plan
 from telemetry.storage.series import STEP, Aggregation, across, filled
 from telemetry.storage.store import Gpu, Span, Store, StoreError
+from telemetry.storage.values import Places
 from telemetry.v1 import query_pb2, query_pb2_grpc
 
 PIECE_RECORDS: Final = 1_000
@@ -28,6 +30,9 @@ PIECE_RECORDS: Final = 1_000
 
 VALUES_MAX: Final = 1_500_000
 """Most values in one answer of QuerySeries or GetLatest: what fits into one message."""
+
+GROUPED_VALUES_MAX: Final = 6_000_000
+"""Most values of GPUs that are put together into groups: they take 40 bytes each, for a moment."""
 
 NAMED_MAX: Final = 1_000
 """Up to so many GPUs that are named are looked up one by one."""
@@ -37,9 +42,6 @@ NAMED_AT_ONCE_MAX: Final = 200
 
 _THREADS: Final = 4
 """Queries that read at the same time."""
-
-_NOTHING: Final = (0, nan)
-"""When a metric was last seen and its value, where it never was."""
 
 _Result = TypeVar("_Result")
 
@@ -129,13 +131,14 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         gpus = select(self._gpus(request.selector), request.selector)
         latest = [gpu.latest for gpu in gpus]
         names = list(dict.fromkeys(request.metrics)) or sorted(set().union(*latest))
-        _check_size(len(gpus) * len(names), "selector")
+        _check_size(len(gpus) * len(names), VALUES_MAX)
+        numbers = _columns([(of.places, of.numbers) for of in latest], names, nan)
         columns = [
-            query_pb2.MetricColumn(metric=name, values=values)
-            for name, values in zip(names, _columns(latest, names, 1), strict=True)
+            query_pb2.MetricColumn(metric=name, values=values) for name, values in zip(names, numbers, strict=True)
         ]
         if request.with_timestamps:
-            for column, times_us in zip(columns, _columns(latest, names, 0), strict=True):
+            instants = _columns([(of.places, of.instants) for of in latest], names, 0)
+            for column, times_us in zip(columns, instants, strict=True):
                 column.timestamps_us.extend(times_us)
         return query_pb2.GetLatestResponse(
             gpus=[gpu.gpu for gpu in gpus],
@@ -150,10 +153,10 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
             raise InvalidArgumentError(f"{request.order} is not an order", field="order")
         newest_first = request.order != query_pb2.RECORD_ORDER_OLDEST_FIRST
         completeness = query_pb2.Completeness()
-        metrics = list(dict.fromkeys(request.metrics)) or None
+        metrics = names_of(request.metrics) or None
         records = self._record_messages(gpus, span, metrics, newest_first, completeness)
         if request.limit:
-            records = islice(records, request.limit)
+            records = islice(records, min(request.limit, sys.maxsize))
         piece = list(islice(records, PIECE_RECORDS))
         while following := list(islice(records, PIECE_RECORDS)):
             yield query_pb2.StreamRecordsResponse(records=piece)
@@ -169,11 +172,15 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         completeness: query_pb2.Completeness,
     ) -> Iterator[query_pb2.Record]:
         for gpu in gpus:
+            # However many are asked for, only those that it has cost anything.
+            mine = None if metrics is None else [name for name in metrics if name in gpu.latest]
+            if mine == []:
+                continue
             plan = Plan()
             try:
-                for frame in self._store.records(gpu.gpu, span, metrics=metrics, newest_first=newest_first, plan=plan):
-                    if metrics is not None:
-                        frame = frame.filter(pl.any_horizontal(pl.col(metrics).is_not_null()))
+                for frame in self._store.records(gpu.gpu, span, metrics=mine, newest_first=newest_first, plan=plan):
+                    if mine is not None:
+                        frame = frame.filter(pl.any_horizontal(pl.col(mine).is_not_null()))
                     yield from _messages(gpu.gpu, frame)
             except StoreError as error:
                 plan.warn(f"GPU {gpu.gpu}: {error}")
@@ -188,7 +195,9 @@ class QueryService(query_pb2_grpc.QueryServiceServicer):
         groups: dict[str | tuple[str, ...], list[Gpu]] = {gpu.gpu: [gpu] for gpu in gpus}
         if request.HasField("grouping"):
             groups = _groups(gpus, request.grouping.by)
-        _check_size(len(groups) * len(metrics) * steps.count, "selector")
+        _check_size(len(groups) * len(metrics) * steps.count, VALUES_MAX)
+        if request.HasField("grouping"):
+            _check_size(len(gpus) * len(metrics) * steps.count, GROUPED_VALUES_MAX, "draw on")
         response = query_pb2.QuerySeriesResponse(timestamps_us=steps.times_us, step=_duration(steps.width_us))
         plan = Plan()
         pieces = self._store.series([gpu.gpu for gpu in gpus], span, steps, metrics, aggregation, plan=plan)
@@ -254,12 +263,12 @@ def _messages(gpu: str, frame: pl.DataFrame) -> Iterator[query_pb2.Record]:
 
 
 def _columns(
-    latest: Sequence[Mapping[str, tuple[int, float]]], names: Sequence[str], part: int
+    rows: Sequence[tuple[Places, Sequence[Any]]], names: Sequence[str], nothing: object
 ) -> Sequence[Sequence[Any]]:
-    """When (part 0) metrics were last seen, or their values (1), a column for each of ``names``."""
+    """Rows of GPUs, whose metrics are at ``places``, as a column for each of ``names``."""
     # A GPU at a time, since what is known of one lies together in memory; and all in one list, since many small ones
     # would make Python look for garbage.
-    values = [each.get(name, _NOTHING)[part] for each in latest for name in names]
+    values = [row[places[name]] if name in places else nothing for places, row in rows for name in names]
     return [values[place :: len(names)] for place in range(len(names))]
 
 
@@ -282,11 +291,11 @@ def _weight(gpu: Gpu) -> int:
     return 4 * (len(gpu.gpu) + labels) + sum(map(len, gpu.latest)) + 200
 
 
-def _check_size(values: int, field: str) -> None:
-    if values > VALUES_MAX:
+def _check_size(values: int, most: int, what: str = "hold") -> None:
+    if values > most:
         raise InvalidArgumentError(
-            f"the answer would hold {values} values, more than {VALUES_MAX}; ask for fewer GPUs, metrics or steps",
-            field=field,
+            f"the answer would {what} {values} values, more than {most}; ask for fewer GPUs, metrics or steps",
+            field="selector",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from telemetry.model import GPU, TIMESTAMP
 from telemetry.runtime.status import InvalidArgumentError
 from telemetry.storage.series import Aggregation, Steps
 from telemetry.storage.store import Gpu, Span
@@ -19,6 +20,7 @@ LABELS_MAX: Final = 20
 METRICS_MAX: Final = 50
 STEPS_MAX: Final = 11_000
 STEP_US_MIN: Final = 1_000
+STEP_US_MAX: Final = 366 * 86_400_000_000
 STEPS_WANTED: Final = 300
 """About so many steps, when the request leaves their width open."""
 
@@ -94,13 +96,26 @@ def steps_of(request: query_pb2.QuerySeriesRequest) -> tuple[Span, Steps]:
     return span, steps
 
 
+def names_of(metrics: Iterable[str]) -> list[str]:
+    """Names of metrics, each once.
+
+    Raises:
+        InvalidArgumentError: if one names what every record has, which no metric can be called.
+    """
+    names = list(dict.fromkeys(metrics))
+    for name in (TIMESTAMP, GPU):
+        if name in names:
+            raise InvalidArgumentError(f"{name!r} is not the name of a metric", field="metrics")
+    return names
+
+
 def metrics_of(request: query_pb2.QuerySeriesRequest) -> list[str]:
     """The metrics of a query, each once.
 
     Raises:
-        InvalidArgumentError: if there are none or too many.
+        InvalidArgumentError: if there are none or too many, or one can be none.
     """
-    metrics = list(dict.fromkeys(request.metrics))
+    metrics = names_of(request.metrics)
     if not 1 <= len(metrics) <= METRICS_MAX:
         raise InvalidArgumentError(f"{len(metrics)} metrics; it must be 1 to {METRICS_MAX}", field="metrics")
     return metrics
@@ -125,8 +140,8 @@ def _micros(time: Timestamp, name: str) -> int:
 
 def _width(step: Duration) -> int:
     width = step.ToMicroseconds()
-    if width < STEP_US_MIN:
-        raise InvalidArgumentError("the step must be at least 1 ms", field="step")
+    if not STEP_US_MIN <= width <= STEP_US_MAX:
+        raise InvalidArgumentError("the step must be at least 1 ms and at most 366 days", field="step")
     return width
 
 

@@ -32,9 +32,9 @@ MAX_DELIVER: Final = 1000
 
 
 class Worker:
-    """Receives the partitions that the queue assigns to it, until stopped.
+    """Receives the partitions that the queue assigns to it.
 
-    :meth:`stop` ends receiving while acks still go out; :meth:`close` leaves the group.
+    When :meth:`run` is cancelled, acks still go out; :meth:`close` leaves the group.
     """
 
     def __init__(

@@ -174,9 +174,9 @@ class Writer:
     async def _store_all(self, taken: Sequence[Waiting]) -> None:
         loop = asyncio.get_running_loop()
         backoff = Backoff()
-        intakes = [each.intake for each in taken]
-        deliveries = [each.delivery for each in taken]
         while True:
+            intakes = [each.intake for each in taken]
+            deliveries = [each.delivery for each in taken]
             begun = loop.time()
             try:
                 with storing(deliveries):
@@ -188,6 +188,8 @@ class Writer:
                 self.trouble = str(error)
                 log.error("nothing can be stored", extra={"error": str(error), "retry_s": round(wait_s, 3)})
                 await asyncio.sleep(wait_s)
+                taken = [each for each in taken if not each.delivery.lost]
+                self._in_work = len(taken)
         if self.trouble:
             log.info("storing again")
             self.trouble = ""

@@ -10,6 +10,7 @@ import grpc
 
 from telemetry.runtime.calls import DEADLINE_S, Observe, Upstream, UpstreamError, unobserved
 from telemetry.runtime.credentials import Credentials
+from telemetry.runtime.request_ids import request_metadata
 from telemetry.v1 import query_pb2, query_pb2_grpc
 
 
@@ -70,7 +71,8 @@ class CollectorClient(Upstream):
             request: which.
             patient: whether the deadline is that of each piece, instead of that of all together.
         """
-        call = self._stub.StreamRecords(request, timeout=None if patient else self.deadline_s)
+        timeout_s = None if patient else self.deadline_s
+        call = self._stub.StreamRecords(request, timeout=timeout_s, metadata=request_metadata())
         try:
             while True:
                 async with asyncio.timeout(self.deadline_s if patient else None):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from telemetry.storage.cold.files import ColdFile
 from telemetry.storage.quarantine import Extent
 from telemetry.storage.schema import migrate
 from telemetry.storage.store import Gpu, Position, StoreError, TopicPartition
+from telemetry.storage.values import Latest, Places
 
 _UPSERT: Final = """
 INSERT INTO gpus
@@ -100,23 +102,30 @@ class Checkpoint:
             StoreError: if it cannot be opened or a later version wrote it.
         """
         try:
-            self._writer = _connect(path, "FULL" if synced else "NORMAL")
-            migrate(self._writer)
-            self._reader = _connect(path, "OFF")
+            with ExitStack() as opened:
+                self._writer = _connect(path, "FULL" if synced else "NORMAL", opened)
+                migrate(self._writer)
+                self._reader = _connect(path, "OFF", opened)
+                opened.pop_all()
         except (sqlite3.Error, ValueError) as error:
             raise StoreError(f"{path} cannot be used as a checkpoint: {error}") from None
         self._reading = threading.Lock()
 
     def entries(self) -> Iterable[Entry]:
         """Yield every GPU."""
+        places: dict[tuple[str, ...], Places] = {}
         for row in self._writer.execute(
             "SELECT id, gpu, file, length, block_start, block_min_us, block_max_us, first_us, last_us, records,"
             " labels, latest, base, closed, opened_us FROM gpus ORDER BY id"
         ):
             number, name, file, length, start, min_us, max_us, first_us, last_us, records, labels, latest = row[:12]
             base, closed, opened_us = row[12:]
-            values = {metric: (instant, value) for metric, (instant, value) in orjson.loads(latest).items()}
-            gpu = Gpu(name, orjson.loads(labels), first_us, last_us, records, values)
+            values = orjson.loads(latest)
+            names = tuple(values)
+            mine = places.setdefault(names, {name: place for place, name in enumerate(names)})
+            instants, numbers = zip(*values.values(), strict=True) if values else ((), ())
+            newest = Latest(mine, array("q", instants), array("d", numbers))
+            gpu = Gpu(name, orjson.loads(labels), first_us, last_us, records, newest)
             yield Entry(number, file, gpu, Block(start, base + length, min_us, max_us), base, closed, opened_us)
 
     def segments(self) -> list[Segment]:
@@ -281,7 +290,8 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the database."""
-        self._reader.close()
+        with self._reading:
+            self._reader.close()
         self._writer.close()
 
     @contextmanager
@@ -300,8 +310,9 @@ class Checkpoint:
             raise StoreError(f"the checkpoint cannot be written: {error}", full=full) from None
 
 
-def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+def _connect(path: Path, synchronous: str, opened: ExitStack) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    opened.callback(connection.close)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     return connection
@@ -321,7 +332,7 @@ def _row(entry: Entry) -> tuple[int | str, ...]:
         gpu.last_us,
         gpu.records,
         orjson.dumps(gpu.labels).decode(),
-        orjson.dumps(gpu.latest).decode(),
+        orjson.dumps(gpu.latest.as_dict()).decode(),
         entry.base,
         entry.closed,
         entry.opened_us,

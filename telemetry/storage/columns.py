@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from telemetry.model import GPU, TIMESTAMP
 from telemetry.storage.lines import lines_of
+from telemetry.storage.values import Places, Ranges
+
+_TOGETHER_CELLS: Final = 1 << 18
+"""Of so many cells lines are made at a time: on its way to a line a number takes ten times its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,8 @@ class Portion:
         first_us: the oldest.
         last_us: the newest.
         text: their lines.
-        values: metric to (instant of the last value, last, smallest, largest).
+        values: its metrics.
+        instants: when the last value of each was, in their order.
     """
 
     gpu: str
@@ -48,7 +56,8 @@ class Portion:
     first_us: int
     last_us: int
     text: bytes
-    values: dict[str, tuple[int, float, float, float]]
+    values: Ranges
+    instants: NDArray[np.int64]
 
 
 def combine(frames: Sequence[pl.DataFrame]) -> Columns:
@@ -86,6 +95,15 @@ def labels_by_gpu(frames: Sequence[pl.DataFrame]) -> dict[str, dict[str, str]]:
 
 def portions(columns: Columns) -> list[Portion]:
     """Split records by GPU. Each GPU's rows must be in order of time."""
+    frame = columns.frame
+    count = -(-frame.height * frame.width // _TOGETHER_CELLS)
+    if count <= 1:
+        return _portions(columns)
+    pieces = frame.with_columns((pl.col(GPU).hash() % count).alias("piece")).partition_by("piece", include_key=False)
+    return [portion for piece in pieces for portion in _portions(Columns(piece, columns.metrics))]
+
+
+def _portions(columns: Columns) -> list[Portion]:
     frame, places = columns.frame, columns.places
     counted = frame.select(pl.col(places).null_count()).row(0) if places else ()
     with_gaps = [place for place, nulls in zip(places, counted, strict=True) if nulls]
@@ -104,17 +122,35 @@ def portions(columns: Columns) -> list[Portion]:
             *(pl.col(TIMESTAMP).filter(pl.col(place).is_not_null()).last().alias(f"at{place}") for place in with_gaps),
         )
     )
-    result = [
-        Portion(gpu, records, first, last, text, {})
-        for gpu, records, first, last, text in grouped.select(GPU, "records", "first", "last", "line").iter_rows()
+    figures = np.empty((grouped.height, 3, len(places)))
+    instants = np.empty((grouped.height, len(places)), np.int64)
+    for number, place in enumerate(places):
+        for row, kind in enumerate(("last", "min", "max")):
+            figures[:, row, number] = grouped.get_column(f"{kind}{place}").to_numpy()
+        at = grouped.get_column(f"at{place}" if place in with_gaps else "last")
+        instants[:, number] = at.fill_null(0).to_numpy()
+    parts = grouped.select(GPU, "records", "first", "last", "line").iter_rows()
+    values = _values(columns.metrics, figures, instants)
+    return [
+        Portion(gpu, records, first, last, text, mine, at)
+        for (gpu, records, first, last, text), (mine, at) in zip(parts, values, strict=True)
     ]
-    for place, name in zip(places, columns.metrics, strict=True):
-        at = f"at{place}" if place in with_gaps else "last"
-        rows = grouped.select(at, f"last{place}", f"min{place}", f"max{place}").iter_rows()
-        for portion, (instant, last, low, high) in zip(result, rows, strict=True):
-            if last is not None:
-                portion.values[name] = (instant, last, low, high)
-    return result
+
+
+def _values(
+    metrics: Sequence[str], figures: NDArray[np.float64], instants: NDArray[np.int64]
+) -> Iterator[tuple[Ranges, NDArray[np.int64]]]:
+    """What each GPU has of the metrics, and when. What it lacks is NaN in ``figures``."""
+    has = ~np.isnan(figures[:, 0])
+    known: dict[bytes, tuple[Places, NDArray[np.intp]]] = {}
+    for mine, mine_has, mine_at in zip(figures, has, instants, strict=True):
+        key = mine_has.tobytes()
+        if key not in known:
+            (numbers,) = np.nonzero(mine_has)
+            known[key] = {metrics[number]: place for place, number in enumerate(numbers.tolist())}, numbers
+        places, numbers = known[key]
+        is_whole = len(numbers) == len(metrics)
+        yield (Ranges(places, mine), mine_at) if is_whole else (Ranges(places, mine[:, numbers]), mine_at[numbers])
 
 
 def oldest_by_gpu(columns: Columns) -> Mapping[str, tuple[int, bool]]:

@@ -79,7 +79,7 @@ def grow(known: Entry, portion: Portion, labels: Mapping[str, str], rotate_bytes
         after.last_us,
         is_new or portion.last_us > gpu.last_us,
         after.labels if changed else None,
-        {name: (last, low, high) for name, (_, last, low, high) in portion.values.items()},
+        portion.values,
     )
     opened_us = now_us if block.end == known.base else known.opened_us
     entry = Entry(known.number, known.file, after, grown, known.base, known.closed, opened_us)
@@ -87,15 +87,11 @@ def grow(known: Entry, portion: Portion, labels: Mapping[str, str], rotate_bytes
 
 
 def _after(gpu: Gpu, portion: Portion, labels: Mapping[str, str]) -> Gpu:
-    latest = dict(gpu.latest)
-    for name, (instant, last, _, _) in portion.values.items():
-        if name not in latest or instant >= latest[name][0]:
-            latest[name] = (instant, last)
     return Gpu(
         gpu.gpu,
         labels,
         min(gpu.first_us, portion.first_us),
         max(gpu.last_us, portion.last_us),
         gpu.records + portion.records,
-        latest,
+        gpu.latest.with_newer(portion.values.places, portion.instants, portion.values.figures[0]),
     )

@@ -23,6 +23,7 @@ from telemetry.storage.recovery import recover
 from telemetry.storage.segments import SUFFIX, SegmentFiles, closed_name
 from telemetry.storage.store import Gpu, StoreError
 from telemetry.storage.tails import TailCache, last_lines
+from telemetry.storage.values import Latest
 
 OLDEST_US: Final = -(1 << 62)
 NEWEST_US: Final = 1 << 62
@@ -133,7 +134,7 @@ class HotTier:
         for portion in news:
             known = self._entries.get(portion.gpu)
             if known is None:
-                empty = Gpu(portion.gpu, {}, portion.first_us, portion.last_us, 0, {})
+                empty = Gpu(portion.gpu, {}, portion.first_us, portion.last_us, 0, Latest())
                 known = Entry(number, file_stem(portion.gpu) + SUFFIX, empty, Block(0, 0, 0, 0))
                 number += 1
             growths.append(grow(known, portion, labels.get(portion.gpu, {}), self._rotate_bytes, now_us))

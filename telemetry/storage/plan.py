@@ -17,17 +17,11 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     _files: dict[str, set[str]] = field(default_factory=dict)
     _rows: dict[str, int] = field(default_factory=dict)
-    _remarks: list[str] = field(default_factory=list)
 
     def read(self, tier: str, names: Iterable[str], rows: int) -> None:
         """Take note of what was read in a tier: files or, in the hot tier, GPUs, and how many rows."""
         self._files.setdefault(tier, set()).update(names)
         self._rows[tier] = self._rows.get(tier, 0) + rows
-
-    def remark(self, text: str) -> None:
-        """Say something about how the answer was found, once."""
-        if text not in self._remarks:
-            self._remarks.append(text)
 
     def warn(self, text: str) -> None:
         """Say that something is missing, once."""
@@ -39,8 +33,6 @@ class Plan:
         for tier, names in other._files.items():
             self._files.setdefault(tier, set()).update(names)
             self._rows[tier] = self._rows.get(tier, 0) + other._rows[tier]
-        for remark in other._remarks:
-            self.remark(remark)
         for warning in other.warnings:
             self.warn(warning)
 
@@ -51,4 +43,4 @@ class Plan:
             for tier in sorted(self._files)
             if self._files[tier]
         ]
-        return [*(tiers or ["nothing is stored in this range"]), *self._remarks]
+        return tiers or ["nothing is stored in this range"]

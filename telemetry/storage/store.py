@@ -10,6 +10,7 @@ import polars as pl
 
 from telemetry.storage.plan import Plan
 from telemetry.storage.series import Aggregation, Steps
+from telemetry.storage.values import Latest, Ranges
 
 
 class StoreError(Exception):
@@ -65,14 +66,14 @@ class Change:
         newest_us: its newest record, of all.
         advanced: whether that record came with this batch.
         labels: all its labels if they are new or changed, else ``None``.
-        values: metric to (last, min, max).
+        values: what it brought.
     """
 
     gpu: str
     newest_us: int
     advanced: bool
     labels: Mapping[str, str] | None
-    values: Mapping[str, tuple[float, float, float]]
+    values: Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Gpu:
         first_us: its oldest record, in microseconds since 1970.
         last_us: its newest record.
         records: lines stored; a record that came in two parts counts twice.
-        latest: metric to the instant and value of its newest sample.
+        latest: the newest sample of each metric.
     """
 
     gpu: str
@@ -112,7 +113,7 @@ class Gpu:
     first_us: int
     last_us: int
     records: int
-    latest: Mapping[str, tuple[int, float]]
+    latest: Latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class StoreStats:
         gpus: GPUs known.
         stored_bytes: bytes on disk, of all tiers.
         cached_counts: how many records are in memory of each GPU that has any there.
-        cached_bytes: bytes they take, about.
+        cached_bytes: bytes of memory that they take, about.
         cache_entries_max: the most records kept in memory for a GPU.
         cache_bytes_max: the most bytes of records kept in memory.
         quarantine_bytes: bytes of the quarantine.

@@ -7,11 +7,15 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-CACHE_BYTES_MAX: Final = 256 << 20
-"""Most bytes of lines in memory by default."""
+CACHE_BYTES_MAX: Final = 64 << 20
+"""Most bytes that the newest lines take in memory by default. More would be there twice: the system, too, keeps in
+memory what has just been written, and a question is answered from there in hardly more time."""
 
 _CHUNK_OVERHEAD: Final = 120
-"""Bytes that a chunk costs beside its content, about."""
+"""Bytes that a chunk takes beside its content, about."""
+
+_TAIL_OVERHEAD: Final = 960
+"""Bytes that a file's lines take beside the chunks, about."""
 
 
 @dataclass(slots=True)
@@ -23,7 +27,7 @@ class _Tail:
 
     @property
     def cost(self) -> int:
-        return self.size + _CHUNK_OVERHEAD * len(self.chunks)
+        return _TAIL_OVERHEAD + self.size + _CHUNK_OVERHEAD * len(self.chunks)
 
 
 class TailCache:
@@ -55,6 +59,9 @@ class TailCache:
             tail.end, tail.size, tail.records = end, tail.size + len(chunk), tail.records + records
             # Every GPU gets its share, lest those written in turn should push each other out whole.
             _trim(tail, self.entries_max, self.bytes_max // len(self._tails))
+            if not tail.chunks:
+                del self._tails[file]
+                return
             self._cost += tail.cost
             while self._cost > self.bytes_max:
                 self._forget(self._tails.popitem(last=False)[1])
@@ -75,9 +82,9 @@ class TailCache:
         return b"".join(pieces)
 
     def usage(self) -> tuple[list[int], int]:
-        """How many records are held of each file that has any, and the bytes of all."""
+        """How many records are held of each file that has any, and the bytes that all of it takes."""
         with self._lock:
-            return [tail.records for tail in self._tails.values() if tail.records], self._cost
+            return [tail.records for tail in self._tails.values()], self._cost
 
     def _forget(self, tail: _Tail | None) -> None:
         if tail is not None:

@@ -238,10 +238,10 @@ class TieredStore:
         """What the store holds."""
         cached_counts, cached_bytes = self._tails.usage()
         with self._state:
-            cold, hot_bytes = self._cold.files, self._hot.size
+            cold, hot = self._cold.files, TierStats(self._hot.files_count, self._hot.size, 0)
             damaged = len(self._cold.damaged)
             quarantine_bytes, dropped_bytes = self._quarantine.size, self._quarantine.dropped_bytes
-        tiers = {"hot": TierStats(self._hot.files_count, hot_bytes, 0)}
+        tiers = {"hot": hot}
         for name, levels in _TIERS.items():
             mine = [file for file in cold if file.level in levels]
             tiers[name] = TierStats(len(mine), sum(file.size for file in mine), sum(file.rows for file in mine))

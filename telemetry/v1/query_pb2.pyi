@@ -760,8 +760,8 @@ class QuerySeriesRequest(_message.Message):
 
     @_builtins.property
     def step(self) -> _duration_pb2.Duration:
-        """Optional. The width of a step, at least 1 ms; a step begins at a multiple of it since 1970. Unset means a width that gives
-        about 300 steps.
+        """Optional. The width of a step, 1 ms to 366 days; a step begins at a multiple of it since 1970. Unset means a width that
+        gives about 300 steps.
         """
 
     @_builtins.property

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class QueryServiceStub(object):
     """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
-    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values, and groups of GPUs that have more than 6,000,000.
     """
 
     def __init__(self, channel):
@@ -70,7 +70,7 @@ class QueryServiceStub(object):
 
 class QueryServiceServicer(object):
     """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
-    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values, and groups of GPUs that have more than 6,000,000.
     """
 
     def ListGpus(self, request, context):
@@ -159,7 +159,7 @@ def add_QueryServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class QueryService(object):
     """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
-    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values, and groups of GPUs that have more than 6,000,000.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class QueryServiceStub:
     """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
-    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values, and groups of GPUs that have more than 6,000,000.
     """
 
     @_typing.overload
@@ -53,7 +53,7 @@ class QueryServiceStub:
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
     """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
-    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values, and groups of GPUs that have more than 6,000,000.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -74,7 +74,7 @@ class QueryServiceAsyncStub(QueryServiceStub):
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """QueryService answers from one collector's store. Every answer says how complete it is. GetLatest and QuerySeries refuse
-    with INVALID_ARGUMENT what would hold more than 1,500,000 values.
+    with INVALID_ARGUMENT what would hold more than 1,500,000 values, and groups of GPUs that have more than 6,000,000.
     """
 
     @_abc_1.abstractmethod

@@ -62,7 +62,6 @@ class Job:
         now_us: what time it is.
         grace_us: a day is over when so much time has passed since its end.
         minutes_of: files of records that stay as they are and get a roll-up by the minute.
-        rollups: whether to write roll-ups beside the files.
         memory_bytes: about how much memory rows may take.
     """
 
@@ -73,7 +72,6 @@ class Job:
     now_us: int
     grace_us: int
     minutes_of: Sequence[ColdFile] = ()
-    rollups: bool = True
     memory_bytes: int = 256 << 20
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +84,6 @@ class Job:
             "now_us": self.now_us,
             "grace_us": self.grace_us,
             "minutes_of": [file.to_json() for file in self.minutes_of],
-            "rollups": self.rollups,
             "memory_bytes": self.memory_bytes,
         }
 
@@ -171,7 +168,7 @@ def _run(job: Job) -> JobResult:
         for window in _windows(job, spool):
             sources = [file for file in job.files if file.window.meets(window.start_us, window.end_us)]
             metrics = _metrics(job.directory, sources, spool.metrics(window))
-            writer = WindowWriter(job.directory, window, metrics, generation, numbers, with_rollups=job.rollups)
+            writer = WindowWriter(job.directory, window, metrics, generation, numbers)
             writers.append(writer)
             streams = [*_streams(job, sources, window, list(metrics)), *spool.take(window)]
             for rows in merge_streams(_few(streams, spool, window)):
@@ -195,9 +192,7 @@ def _run(job: Job) -> JobResult:
 def _minutes(job: Job, file: ColdFile, numbers: Iterator[int]) -> WindowWriter:
     """Roll a file's records up by the minute."""
     metrics = _metrics(job.directory, [file], {})
-    writer = WindowWriter(
-        job.directory, file.window, metrics, file.generation, numbers, with_rollups=False, minutes_of=file.id
-    )
+    writer = WindowWriter(job.directory, file.window, metrics, file.generation, numbers, minutes_of=file.id)
     try:
         (rows_of_file,) = _streams(job, [file], file.window, list(metrics))
         for rows in rows_of_file:

@@ -40,7 +40,6 @@ class WindowWriter:
         generation: int,
         numbers: Iterator[int],
         *,
-        with_rollups: bool,
         minutes_of: int | None = None,
     ) -> None:
         """Prepare.
@@ -51,7 +50,6 @@ class WindowWriter:
             metrics: what the files will have columns for, and what all values can be written with.
             generation: of the files.
             numbers: where the files' numbers come from.
-            with_rollups: whether to write roll-ups beside the records.
             minutes_of: write nothing but the roll-up by the minute of a file that exists and has this number.
         """
         self._directory = directory
@@ -60,9 +58,7 @@ class WindowWriter:
         self._generation = generation
         self._numbers = numbers
         self._minutes_of = minutes_of
-        self._levels = (window.level, *_ROLLUPS) if with_rollups else (window.level,)
-        if minutes_of is not None:
-            self._levels = (Level.MINUTE_ROLLUP,)
+        self._levels = (window.level, *_ROLLUPS) if minutes_of is None else (Level.MINUTE_ROLLUP,)
         self._open: list[tuple[Level, int, str, ParquetFile]] = []
         self._held: pl.DataFrame | None = None
         self._written: list[ColdFile] = []
@@ -126,8 +122,6 @@ class WindowWriter:
             by_level[Level.MINUTE_ROLLUP].write(roll_up(rows, "1m"))
             return
         by_level[self._window.level].write(rows)
-        if Level.HOUR_ROLLUP not in by_level:
-            return
         if minutes := by_level.get(Level.MINUTE_ROLLUP):
             rolled = roll_up(rows, "1m")
             minutes.write(rolled)

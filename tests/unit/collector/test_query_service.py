@@ -142,6 +142,12 @@ async def test_records_stream_gpu_by_gpu_and_newest_first(stub: query_pb2_grpc.Q
     request.limit = 3
     pieces = [piece async for piece in stub.StreamRecords(request)]
     assert [r.metrics["temperature"] for piece in pieces for r in piece.records] == [97.0, 98.0, 1097.0]
+    request.limit = 2**64 - 1
+    request.metrics[:] = ["temperature", *(f"unknown{number}" for number in range(100_000))]
+    pieces = [piece async for piece in stub.StreamRecords(request)]
+    assert [len(piece.records) for piece in pieces] == [4]
+    request.metrics[:] = ["unknown"]
+    assert [len(piece.records) async for piece in stub.StreamRecords(request)] == [0]
 
 
 async def test_records_come_in_pieces_and_an_empty_answer_is_one_piece(
@@ -207,12 +213,15 @@ async def test_bad_requests_are_refused_naming_the_field(stub: query_pb2_grpc.Qu
         (stub.ListHosts(pb.ListHostsRequest(page_size=-1)), "page_size"),
         (stub.StreamRecords(pb.StreamRecordsRequest(range=time_range(5, 4))), "range.start_time"),
         (stub.StreamRecords(pb.StreamRecordsRequest(order=9)), "order"),  # type: ignore[arg-type]
+        (stub.StreamRecords(pb.StreamRecordsRequest(metrics=["temperature", "timestamp"])), "metrics"),
+        (stub.QuerySeries(series(metrics=["gpu"], aggregation=pb.AGGREGATION_P50)), "metrics"),
         (stub.QuerySeries(pb.QuerySeriesRequest(range=time_range(0, 1))), "metrics"),
         (stub.QuerySeries(pb.QuerySeriesRequest(metrics=["x"])), "range.start_time"),
         (stub.QuerySeries(pb.QuerySeriesRequest(metrics=["x"], range=time_range(0, None))), "range.end_time"),
         (stub.QuerySeries(series(range=time_range(1, 1))), "range.end_time"),
         (stub.QuerySeries(series(step=Duration(nanos=999_999))), "step"),
         (stub.QuerySeries(series(step=Duration(seconds=-1))), "step"),
+        (stub.QuerySeries(series(step=Duration(seconds=10**13))), "step"),
         (stub.QuerySeries(series(range=time_range(0, 12), step=Duration(nanos=1_000_000))), "step"),
         (stub.QuerySeries(pb.QuerySeriesRequest(metrics=["x"], range=time_range(0, 1), aggregation=99)), "aggregation"),  # type: ignore[arg-type]
         (stub.QuerySeries(series(metrics=[f"m{number}" for number in range(51)])), "metrics"),
@@ -226,6 +235,16 @@ async def test_an_answer_too_large_for_a_message_is_refused(
 ) -> None:
     monkeypatch.setattr(module, "VALUES_MAX", 3)
     assert await refusal_of(stub.GetLatest(pb.GetLatestRequest())) == ("INVALID_ARGUMENT", "selector")
+
+
+async def test_groups_of_too_many_values_are_refused(
+    stub: query_pb2_grpc.QueryServiceAsyncStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pb.QuerySeriesRequest(metrics=["temperature"], range=time_range(0, 10), step=Duration(seconds=10))
+    request.grouping.SetInParent()
+    assert len((await stub.QuerySeries(request)).series) == 1
+    monkeypatch.setattr(module, "GROUPED_VALUES_MAX", 2)
+    assert await refusal_of(stub.QuerySeries(request)) == ("INVALID_ARGUMENT", "selector")
 
 
 async def test_an_answer_says_what_could_not_be_read(

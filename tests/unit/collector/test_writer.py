@@ -206,6 +206,22 @@ async def test_what_was_lost_with_its_connection_is_neither_stored_nor_acked(sto
     assert store.positions() == {TopicPartition("telemetry", 1): Position(1, 1)}
 
 
+async def test_what_is_lost_while_nothing_can_be_stored_is_left_to_whoever_gets_it_now(
+    store: FakeStore, log: list[str]
+) -> None:
+    store.errors = [StoreError("disk full", full=True)]
+    async with running(store) as writer:
+        kept, gone = FakeDelivery(log, 0, partition=1), FakeDelivery(log, 0, partition=2)
+        await submit(writer, gone)
+        await submit(writer, kept)
+        while not writer.trouble:
+            await asyncio.sleep(0)
+        gone.lost = True
+        await kept.acked.wait()
+    assert not gone.acked.is_set()
+    assert store.positions() == {TopicPartition("telemetry", 1): Position(1, 1)}
+
+
 async def test_what_was_lost_does_not_wait_any_more(store: FakeStore, log: list[str]) -> None:
     async with running(store) as writer:
         gone = FakeDelivery(log, 0)

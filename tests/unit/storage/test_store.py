@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -285,6 +288,33 @@ def test_damage_within_a_file_costs_only_the_damaged_lines(tmp_path: Path) -> No
     path.write_bytes(b"\n".join(lines))
     assert [second for _, second, _ in stored(store, "a")] == [0, 1, 3, 4]
     store.close()
+
+
+def test_what_a_store_holds_can_be_asked_while_gpus_are_new(tmp_path: Path) -> None:
+    # Threads take turns all the time.
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    store = TieredStore(tmp_path, synced=False)
+    asked = ThreadPoolExecutor(1)
+    done = threading.Event()
+
+    def ask() -> int:
+        files = 0
+        while not done.is_set():
+            files = store.stats().tiers["hot"].files
+        return files
+
+    try:
+        asking = asked.submit(ask)
+        for first in range(0, 1_800, 300):
+            store.commit(Batch([frame(*((f"g{first + place}", 0, {"x": 1.0}) for place in range(300)))]))
+        done.set()
+        assert asking.result() <= 1_800
+    finally:
+        done.set()
+        sys.setswitchinterval(before)
+        asked.shutdown()
+        store.close()
 
 
 def test_times_keep_their_microseconds(store: TieredStore) -> None:
