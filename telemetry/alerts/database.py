@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -87,13 +88,15 @@ class AlertDatabase:
         """
         self._path = path
         try:
-            self._writer = _connect(path)
-            version: int = self._writer.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _FORMAT):
-                raise DatabaseError(f"{path} has format {version}; this version reads {_FORMAT}")
-            self._writer.executescript(_SCHEMA)
-            self._writer.execute(f"PRAGMA user_version = {_FORMAT}")
-            self._reader = _connect(path)
+            with ExitStack() as opened:
+                self._writer = _connect(path, opened)
+                version: int = self._writer.execute("PRAGMA user_version").fetchone()[0]
+                if version not in (0, _FORMAT):
+                    raise DatabaseError(f"{path} has format {version}; this version reads {_FORMAT}")
+                self._writer.executescript(_SCHEMA)
+                self._writer.execute(f"PRAGMA user_version = {_FORMAT}")
+                self._reader = _connect(path, opened)
+                opened.pop_all()
         except sqlite3.Error as error:
             raise DatabaseError(f"{path} cannot be used for alerts: {error}") from None
         self._reading = threading.Lock()
@@ -199,8 +202,9 @@ class AlertDatabase:
             raise DatabaseError(f"{self._path} cannot be read: {error}") from None
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, opened: ExitStack) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    opened.callback(connection.close)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     return connection

@@ -36,8 +36,11 @@ MISSED: Final = Counter("telemetry_alerts_updates_missed_total", "Live updates t
 RETRY_S: Final = 1.0
 """How long to wait before trying again while the queue is away or refuses."""
 
-MESSAGES_MAX: Final = 1_000
-"""Most updates that wait for an evaluation; beyond that the oldest are dropped, since newer ones say the same."""
+WAITING_BYTES_MAX: Final = 64 << 20
+"""Most bytes of updates that wait for an evaluation; beyond that the oldest go, since newer ones say the same."""
+
+_OVERHEAD_BYTES: Final = 200
+"""What an update takes beside its content, about."""
 
 
 class Feed:
@@ -61,6 +64,7 @@ class Feed:
         self._clock = clock
         self._position = Place.EARLIEST
         self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting_bytes = 0
         self._refusal = ""
         # The subscriber comes back by itself and says nothing of it; this is there to see whether the queue is.
         self._probe: grpc.aio.Channel | None = None
@@ -101,6 +105,7 @@ class Feed:
         """What came since the last call, each with the time at which it came, in microseconds since 1970."""
         taken = list(self._waiting)
         self._waiting.clear()
+        self._waiting_bytes = 0
         return taken
 
     async def _make_topic(self) -> None:
@@ -119,8 +124,9 @@ class Feed:
             now_us = self._clock()
             UPDATES.inc(len(event.messages))
             self._waiting.extend((now_us, message.data) for message in event.messages)
-            while len(self._waiting) > MESSAGES_MAX:
-                self._waiting.popleft()
+            self._waiting_bytes += sum(len(message.data) + _OVERHEAD_BYTES for message in event.messages)
+            while self._waiting_bytes > WAITING_BYTES_MAX:
+                self._waiting_bytes -= len(self._waiting.popleft()[1]) + _OVERHEAD_BYTES
                 MISSED.inc()
 
 
@@ -130,20 +136,9 @@ def read_updates(messages: list[tuple[int, bytes]]) -> list[tuple[int, LiveUpdat
     for received_us, data in messages:
         try:
             update = decode_live_update(data)
-            _check(update)
         except ValueError as error:
             UNREADABLE.inc()
             log.warning("a live update cannot be read", extra={"error": str(error)})
         else:
             updates.append((received_us, update))
     return updates
-
-
-def _check(update: LiveUpdate) -> None:
-    """See that all arrays have one entry a GPU."""
-    rows = len(update.gpus)
-    arrays: list[list[int] | list[float | None]] = [update.timestamps_us]
-    for column in update.columns.values():
-        arrays += [column.last, column.min, column.max]
-    if any(len(array) != rows for array in arrays):
-        raise ValueError(f"not a live update: an array does not have one entry for each of its {rows} GPUs")

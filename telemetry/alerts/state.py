@@ -21,7 +21,7 @@ from telemetry.alerts.alert import Alert, Event, State, fingerprint
 RESOLVED_US_KEPT: Final = 15 * 60 * 1_000_000
 """How long an alert that was resolved is kept, in microseconds."""
 
-ANNOTATED_US: Final = 60 * 1_000_000
+ANNOTATED_US: Final = 5 * 1_000_000
 """How long the annotations of an alert whose state stays the same are left as they are, in microseconds. To make all of
 them at every evaluation would cost most when there is most to do."""
 

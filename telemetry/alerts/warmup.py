@@ -98,6 +98,8 @@ class Warmup:
 
     def held(self, range_us: int, now_us: int) -> Held:
         """What cannot be known of a rule whose expression looks back ``range_us``."""
+        if now_us < self._resumed_us - SETTLE_US:  # the clock was set back
+            self._cold_us, self._resumed_us = min(self._cold_us, now_us), now_us
         longest_us = max(self._resumed_us + LOOKBACK_US, self._cold_us + range_us)
         if now_us >= longest_us:
             return NOTHING_HELD

@@ -90,6 +90,7 @@ export function mockQueue(gpus) {
       );
       return task;
     }
+    if (method === "GET" && path === "queue/groups") return { groups: [{ name: "collectors", dead_letter_topic: "" }] };
     if (method === "GET" && path === "queue/tasks") return { tasks };
     if (method === "GET" && path === "queue/audit") return { entries: [] };
     const task = tasks.find(({ id }) => path === `queue/tasks/${id}`);

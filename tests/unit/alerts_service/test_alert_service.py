@@ -16,12 +16,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from telemetry.alerts.feed import WAITING_BYTES_MAX, Feed
 from telemetry.alerts.rules import RuleError
 from telemetry.alerts.server import AlertsServer, AlertsSettings
 from telemetry.alerts.watchers import CHANGES_MAX, TooSlowError, Watchers
 from telemetry.live import LiveUpdate
+from telemetry.queue import wire_pb2
+from telemetry.queue.client import ReceivedDelivery
 from telemetry.runtime.errors import StartupError
-from telemetry.v1 import alerts_pb2
+from telemetry.v1 import alerts_pb2, queue_pb2
 from tests.unit.alerts_service.fakes import ScriptedRules, group, rule, scripted, update
 from tests.unit.alerts_service.serving import Serving, alerts_server
 from tests.unit.alerts_service.test_notifiers import alert
@@ -327,12 +330,26 @@ async def test_new_rules_come_into_force_and_bad_ones_leave_the_old_ones_running
 async def test_updates_that_cannot_be_read_are_left_out(serving: Serving) -> None:
     feed = serving.server.runner._feed
     ragged = replace(update("a"), timestamps_us=[1, 2])
-    for data in (b"", b"[]", b'{"gpus": []}', ragged.encode(), b"\xff"):
+    no_list = b'{"gpus":1,"timestamps_us":[],"columns":{},"labels":{}}'
+    no_labels = replace(update(), labels={"a": "x"}, gpus=[], timestamps_us=[], columns={})  # type: ignore[dict-item]
+    for data in (b"", b"[]", b'{"gpus": []}', ragged.encode(), b"\xff", no_list, no_labels.encode()):
         feed._waiting.append((time.time_ns() // 1000, data))
     await serving.tick("a")
     (taken,) = serving.rules.ingested
     assert isinstance(taken, LiveUpdate)
     assert taken.gpus == ["a"]
+
+
+def test_updates_that_wait_take_bounded_memory_and_the_newest_stay() -> None:
+    feed = Feed("127.0.0.1:9")
+    for number in range(20):
+        batch = queue_pb2.MessageBatch(messages=[queue_pb2.Message(data=b"%02d" % number + bytes(8 << 20))])
+        wire = wire_pb2.Delivery(topic="live", batch=batch.SerializeToString())
+        feed._receive(ReceivedDelivery(wire, lambda delivery, settlement: asyncio.Future()))
+    waiting = feed.take()
+    assert sum(len(data) for _, data in waiting) <= WAITING_BYTES_MAX
+    assert [int(data[:2]) for _, data in waiting] == list(range(13, 20))
+    assert feed.take() == []
 
 
 async def test_a_start_with_bad_rules_or_addresses_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ export interface HistoryQuestion {
   pageToken?: string;
 }
 
-const PAGE_SIZE = 1000;
+/** Of alerts. */
+export const PAGE_SIZE = 1000;
 /** Alerts beyond this many are counted, not listed. */
 export const LISTED_MAX = 5000;
 

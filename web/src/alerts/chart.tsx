@@ -1,11 +1,12 @@
 /** The last hour of what a rule looks at, for the GPU that an alert is about. */
 
 import { useMemo } from "react";
-import { say } from "../format";
+import { say, span } from "../format";
 import { Chart } from "../gpu/chart";
 import type { ChartSpec } from "../gpu/charts";
 import { loadSeries } from "../gpu/data";
 import { marksOf } from "../gpu/marks";
+import type { Span } from "../gpu/range";
 import { live } from "../live";
 import { metricTitle, unitOf, useCatalogue } from "../metrics";
 import { gpuPath, navigate, withQuery } from "../router";
@@ -15,6 +16,7 @@ import type { Alert, AlertEvent } from "./api";
 import { type Limit, readExpression } from "./expression";
 
 const HOUR_S = 3600;
+const MINUTE_S = 60;
 const POLL_MS = 10_000;
 /** Charts of one alert. */
 const CHARTS_MAX = 3;
@@ -37,9 +39,11 @@ export function AlertChart({
     async (signal) => {
       if (!asked) return null;
       const to = live.now();
-      const span = { from: to - HOUR_S, to };
-      const { series } = await loadSeries(alert.gpu, asked.split(" "), span, to, signal);
-      return { series, span };
+      const { series } = await loadSeries(alert.gpu, asked.split(" "), { from: to - HOUR_S, to }, to, signal);
+      // Without the empty part before there was anything to see.
+      const first = series.times.find((_, at) => drawn.some((metric) => typeof series.mean[metric]?.[at] === "number"));
+      const from = Math.min(first ?? to - HOUR_S, to - MINUTE_S);
+      return { series, span: { from, to } };
     },
     POLL_MS,
     false,
@@ -54,7 +58,7 @@ export function AlertChart({
       {drawn.map((metric) => (
         <Chart
           key={metric}
-          spec={specOf(metric, unitOf(catalogue, metric), limit)}
+          spec={specOf(metric, unitOf(catalogue, metric), limit, data.span)}
           series={data.series}
           span={data.span}
           height={130}
@@ -68,8 +72,9 @@ export function AlertChart({
   );
 }
 
-function specOf(metric: string, unit: string, limit: Limit | null): ChartSpec {
-  const spec = { title: `${metricTitle(metric)}, last hour`, unit, lines: [{ metric, label: metricTitle(metric) }] };
+function specOf(metric: string, unit: string, limit: Limit | null, { from, to }: Span): ChartSpec {
+  const title = `${metricTitle(metric)}, last ${span(to - from)}`;
+  const spec = { title, unit, lines: [{ metric, label: metricTitle(metric) }] };
   if (limit?.metric !== metric) return spec;
   const sign = limit.operator.replace(">=", "≥").replace("<=", "≤");
   const label =

@@ -22,8 +22,10 @@ const COLUMNS: readonly TableColumn<AlertEvent>[] = [
     title: "When",
     cell: ({ at }) => (
       <>
-        <Instant at={seconds(at)} />
-        <span className="block text-small text-muted">
+        <span className="hidden sm:inline">
+          <Instant at={seconds(at)} />{" "}
+        </span>
+        <span className="text-muted">
           <Ago at={seconds(at)} />
         </span>
       </>

@@ -86,6 +86,11 @@ function Row({ alert, open, href }: { alert: Alert; open: boolean; href: string 
         </a>
         <div className="flex flex-wrap gap-x-3 text-small text-muted">
           <span>{alert.rule}</span>
+          {/* What has columns of its own where there is room. */}
+          <span className="@3xl:hidden">
+            <Where gpu={alert.gpu} host={alert.host} className="relative hover:underline" />
+          </span>
+          {alert.value !== null && <span className="@3xl:hidden">value {shortValue(alert.value)}</span>}
           {silenced && (
             <span className="inline-flex items-center gap-1">
               <Icon name="silenced" size={12} /> silenced

@@ -126,7 +126,7 @@ const rulesIn = (rules: Rules): number => rules.groups.reduce((sum, group) => su
 
 /** What there is to do, in a word. */
 function Headline({ counts }: { counts: ReturnType<typeof count> }) {
-  const { firing, silenced, critical, warning } = counts;
+  const { firing, pending, silenced, critical, warning } = counts;
   const loud = firing - silenced;
   const others = loud - critical - warning;
   const parts = [
@@ -137,6 +137,7 @@ function Headline({ counts }: { counts: ReturnType<typeof count> }) {
   const rest = [
     critical + warning > 0 && others > 0 && `${others} for information`,
     loud > 0 && silenced > 0 && `${silenced.toLocaleString("en-GB")} silenced`,
+    pending > 0 && `${pending.toLocaleString("en-GB")} pending`,
   ].filter(Boolean);
   return (
     <div className="flex flex-wrap items-baseline gap-x-4 gap-y-1 px-4 pt-5 pb-3 sm:px-6">
@@ -168,14 +169,14 @@ function Filters({ alerts, view, search }: { alerts: Alerts; view: View; search:
   return (
     <div className="flex flex-col gap-3 border-b border-line px-4 py-3 sm:px-6">
       <div className="flex flex-wrap items-center gap-3">
-        <label className="flex items-center gap-2">
-          <span className="text-muted">Severity</span>
+        <label>
+          <span className="sr-only">Severity</span>
           <select
             className="field"
             value={view.severity}
             onChange={(event) => change({ severity: event.target.value })}
           >
-            <option value="">All</option>
+            <option value="">Any severity</option>
             {severities.map((severity) => (
               <option key={severity}>{severity}</option>
             ))}
@@ -200,13 +201,13 @@ function Filters({ alerts, view, search }: { alerts: Alerts; view: View; search:
         )}
       </div>
       {(ruleCounts.length > 1 || view.rule) && (
-        <fieldset aria-label="Rule" className="flex flex-wrap gap-1.5">
+        <fieldset aria-label="Rule" className="-mx-4 flex gap-1.5 overflow-x-auto px-4 sm:mx-0 sm:flex-wrap sm:px-0">
           {withChosen(ruleCounts, view.rule).map(([rule, number]) => (
             <button
               key={rule}
               type="button"
               aria-pressed={rule === view.rule}
-              className="flex h-7 items-center gap-1.5 rounded-full border border-line px-2.5 text-small hover:border-strong aria-pressed:border-text aria-pressed:bg-raised aria-pressed:font-semibold"
+              className="flex h-7 flex-none items-center gap-1.5 rounded-full border border-line px-2.5 text-small hover:border-strong aria-pressed:border-text aria-pressed:bg-raised aria-pressed:font-semibold"
               onClick={() => change({ rule: rule === view.rule ? "" : rule })}
             >
               {rule}
@@ -225,7 +226,7 @@ const withChosen = (counts: [string, number][], chosen: string): [string, number
   chosen && !counts.some(([rule]) => rule === chosen) ? [[chosen, 0], ...counts] : counts;
 
 const NONE: Record<AlertState, string> = {
-  firing: "Nothing fires.",
+  firing: "No alert wants anybody now. New ones appear here by themselves.",
   pending: "Nothing is about to fire.",
   resolved: "Nothing was resolved in the last 15 minutes. The history goes further back.",
 };

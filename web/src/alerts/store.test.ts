@@ -53,10 +53,19 @@ test("the list comes first, and news are merged into it without asking again", a
   expect(store.snapshot().phase).toBe("loading");
   await settle();
   news([alert({ id: "a2" })], 2);
-  await vi.advanceTimersByTimeAsync(5000);
+  await vi.advanceTimersByTimeAsync(RELOAD_MS / 2);
   expect(ids()).toEqual(["a1", "a2"]);
   expect(store.snapshot().loud.gpus.get("GPU-1")).toBeDefined();
   expect(list).toHaveBeenCalledTimes(1);
+});
+
+test("values and texts, of which the stream says nothing, are read again", async () => {
+  const { store, answer, settle } = setUp([alert({ value: 91, annotations: { summary: "at 91 °C" } })]);
+  store.start();
+  await settle();
+  answer([alert({ value: 95, annotations: { summary: "at 95 °C" } })]);
+  await vi.advanceTimersByTimeAsync(RELOAD_MS);
+  expect(store.snapshot().all.get("a1")).toMatchObject({ value: 95, annotations: { summary: "at 95 °C" } });
 });
 
 test("news that come while the list is on its way win over it", async () => {

@@ -4,7 +4,7 @@ import { useSyncExternalStore } from "react";
 import { ApiError } from "../api";
 import { live } from "../live";
 import { type AlertMap, count, type Loud, loudest, mergeAlerts } from "./alerts";
-import { type Alert, type AlertNews, alertsApi, LISTED_MAX } from "./api";
+import { type Alert, type AlertNews, alertsApi, LISTED_MAX, PAGE_SIZE } from "./api";
 
 export interface Alerts {
   /** "absent": the alert service does not answer. */
@@ -27,8 +27,12 @@ export interface Surroundings {
   now(): number;
 }
 
-/** The list is read again this often, so that what the stream has not said cannot stay wrong. */
-export const RELOAD_MS = 20_000;
+/**
+ * The list is read again this often: the stream tells of alerts that begin, end or are silenced at once, but not of their
+ * values and texts. Long lists move more seldom.
+ */
+export const RELOAD_MS = 5000;
+export const RELOAD_LONG_MS = 20_000;
 export const RETRY_MS = 10_000;
 /** The list is read again this long after news that do not add up. */
 const CATCH_UP_MS = 1000;
@@ -80,7 +84,7 @@ export class AlertStore {
         const all = mergeAlerts(listed, this.early, this.around.now());
         this.asking = null;
         this.change({ phase: "ok", error: null, all, total });
-        this.timer = setTimeout(this.reload, RELOAD_MS);
+        this.timer = setTimeout(this.reload, total > PAGE_SIZE ? RELOAD_LONG_MS : RELOAD_MS);
       },
       (problem) => {
         if (asking.signal.aborted) return;

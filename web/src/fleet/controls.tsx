@@ -45,7 +45,7 @@ export function Controls({ view, change, metrics, shown, known }: ControlsProps)
       </Labelled>
       <Labelled label="Sort">
         <select className="field w-full" value={view.sort} onChange={(event) => change(firstOrder(event.target.value))}>
-          <option value="status">What is wrong first</option>
+          <option value="status">Worst first</option>
           <option value="name">Name</option>
           <option value="age">Age of the sample</option>
           {options}

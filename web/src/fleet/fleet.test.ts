@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { FleetResponse } from "../api";
 import { fleetFrom, gpuLabel, memoryTotal, mergeUpdates, valueAt } from "./fleet";
 import { response, update } from "./samples";
-import { assess } from "./status";
+import { assess, STALE_S, throttles } from "./status";
 import { remember, summarise } from "./summary";
 
 describe("merging updates", () => {
@@ -78,9 +78,16 @@ describe("status", () => {
     expect(of({ temperature: [88, null] })).toMatchObject({ condition: "hot", level: "warning" });
   });
 
-  test("a hardware XID is critical, another one a warning", () => {
+  test("reasons of throttling are words, not bits", () => {
+    expect(throttles(0)).toBe("nothing holds the clocks down");
+    expect(throttles(0x4 | 0x40)).toBe("power cap, heat (hardware)");
+  });
+
+  test("a hardware XID is critical, a contained one a warning, and a program's own fault is nothing", () => {
     expect(of({ xid_error: [79, null] })).toMatchObject({ level: "critical", reason: "XID 79" });
-    expect(of({ xid_error: [31, null] }).level).toBe("warning");
+    expect(of({ xid_error: [120, null] }).level).toBe("critical");
+    expect(of({ xid_error: [94, null] }).level).toBe("warning");
+    expect(of({ xid_error: [31, null] }).level).toBe("ok");
     expect(of({ xid_error: [0, null] }).level).toBe("ok");
   });
 
@@ -95,7 +102,13 @@ describe("the five numbers", () => {
     const summary = summarise(
       fleetFrom(response({ timestamps: [999, 100], columns: { utilization: [50, 100], temperature: [60, 99] } })),
     );
-    expect(summary).toMatchObject({ reporting: 1, known: 2, utilization: 50, hottest: 60, hottestRow: 0 });
+    expect(summary).toMatchObject({ reporting: 1, lost: 1, known: 2, utilization: 50, hottest: 60, hottestRow: 0 });
+  });
+
+  test("leave stale GPUs out too, which are not lost yet", () => {
+    const columns = { temperature: [60, 99] };
+    const summary = summarise(fleetFrom(response({ timestamps: [999, 999 - STALE_S], columns })));
+    expect(summary).toMatchObject({ reporting: 1, lost: 0, hottest: 60 });
   });
 
   test("know no cap unless every GPU with a power has one", () => {

@@ -41,14 +41,14 @@ function Kpi({ label, value, unit, note, href, spark, testId, of, title }: KpiPr
         {of && <span className="text-base font-normal text-muted">{of}</span>}
       </span>
       <span className="truncate text-small text-muted">{note}</span>
-      <Sparkline values={spark} className="mt-2 h-5 w-full" />
+      <Sparkline values={spark} className="mt-2 hidden h-5 w-full sm:block" />
     </a>
   );
 }
 
 export const Kpis = memo(function Kpis({ fleet, history }: { fleet: Fleet; history: History }) {
   const now = summarise(fleet);
-  const missing = now.known - now.reporting;
+  const stale = now.known - now.reporting - now.lost;
   const hottest = now.hottestRow >= 0 ? now.hottestRow : null;
   return (
     <section
@@ -61,8 +61,18 @@ export const Kpis = memo(function Kpis({ fleet, history }: { fleet: Fleet; histo
         value={now.reporting}
         unit=""
         of={`of ${now.known.toLocaleString("en-GB")} GPUs`}
-        note={missing ? <span className="text-critical">{missing} lost</span> : "none lost"}
-        href={missing ? "/?filter=status:lost" : "/?sort=-age"}
+        note={
+          now.lost > 0 ? (
+            <span className="text-critical">
+              {now.lost} lost{stale > 0 && `, ${stale} stale`}
+            </span>
+          ) : stale > 0 ? (
+            <span className="text-warning">{stale} stale</span>
+          ) : (
+            "none silent"
+          )
+        }
+        href={now.lost > 0 ? "/?filter=status:lost" : stale > 0 ? "/?filter=status:stale" : "/?sort=-age"}
         spark={history.map((point) => point.reporting)}
         title={`As of ${time.full.local(fleet.clock)} ${zoneName("local")}`}
       />
@@ -119,7 +129,8 @@ function AlertKpi() {
   ].filter(Boolean);
   const level = critical > 0 ? "critical" : warning > 0 ? "warning" : null;
   const text = known
-    ? parts.join(", ") || (loud > 0 ? "for information" : pending > 0 ? `none, ${pending} pending` : "none")
+    ? parts.join(", ") ||
+      (loud > 0 ? "for information" : pending > 0 ? `${pending.toLocaleString("en-GB")} pending` : "none pending")
     : phase === "loading"
       ? "…"
       : "alert service is away";

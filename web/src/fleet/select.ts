@@ -6,13 +6,19 @@ import type { FleetView, Group } from "./view";
 
 const natural = new Intl.Collator("en", { numeric: true });
 
-/** For each row its place by host, index and name; costly for large fleets, so do it once for each list of GPUs. */
-export function naturalRanks(fleet: Pick<Fleet, "gpus" | "hosts" | "indexes">): Int32Array {
+type Names = Pick<Fleet, "gpus" | "hosts" | "indexes">;
+
+/** The rows by host, index and name; costly for large fleets, so do it once for each list of GPUs. */
+export function naturalOrder(fleet: Names): number[] {
   const rows = fleet.gpus.map((_, row) => row);
   const by = (list: readonly string[], a: number, b: number): number => natural.compare(list[a] ?? "", list[b] ?? "");
-  rows.sort((a, b) => by(fleet.hosts, a, b) || by(fleet.indexes, a, b) || by(fleet.gpus, a, b));
-  const ranks = new Int32Array(rows.length);
-  for (const [rank, row] of rows.entries()) ranks[row] = rank;
+  return rows.sort((a, b) => by(fleet.hosts, a, b) || by(fleet.indexes, a, b) || by(fleet.gpus, a, b));
+}
+
+/** For each row its place in the natural order. */
+export function naturalRanks(fleet: Names): Int32Array {
+  const ranks = new Int32Array(fleet.gpus.length);
+  for (const [rank, row] of naturalOrder(fleet).entries()) ranks[row] = rank;
   return ranks;
 }
 

@@ -15,8 +15,25 @@ export const HOT_C = 85;
 /** Bits of `throttle_reasons` that mean trouble: hardware slowdown, thermal (software, hardware), power brake. */
 const THROTTLE_TROUBLE = 0x8 | 0x20 | 0x40 | 0x80;
 
-/** XID codes after which the hardware needs a reset or a look; the others are often the program's fault. */
-const XID_HARDWARE: ReadonlySet<number> = new Set([48, 64, 74, 79, 95]);
+/** What each bit of `throttle_reasons` means, the lowest first. */
+const THROTTLES = [
+  "idle",
+  "clock setting",
+  "power cap",
+  "hardware slowdown",
+  "sync boost",
+  "heat (software)",
+  "heat (hardware)",
+  "power brake",
+  "display clock",
+];
+
+export const throttles = (bits: number): string =>
+  THROTTLES.filter((_, bit) => bits & (1 << bit)).join(", ") || "nothing holds the clocks down";
+
+/** As in the rule pack: after these the hardware needs a reset or a look. All others are most often the program's fault. */
+const XID_CRITICAL: ReadonlySet<number> = new Set([48, 62, 64, 74, 79, 95, 119, 120]);
+const XID_WARNING = 94;
 
 export type Level = "ok" | "warning" | "critical" | "unknown";
 export type Condition = "ok" | "alert" | "hot" | "throttled" | "error" | "stale" | "lost" | "unknown";
@@ -62,7 +79,7 @@ function assessValues(fleet: Fleet, row: number): Status {
     return { level: "critical", condition: "hot", reason: `At its slowdown point: ${say(temperature, "°C")}` };
   }
   const xid = valueAt(fleet, "xid_error", row);
-  if (XID_HARDWARE.has(xid)) return { level: "critical", condition: "error", reason: `XID ${xid}` };
+  if (XID_CRITICAL.has(xid)) return { level: "critical", condition: "error", reason: `XID ${xid}` };
   if (valueAt(fleet, "row_remap_failure", row) > 0) {
     return { level: "critical", condition: "error", reason: "A memory row could not be remapped" };
   }
@@ -77,7 +94,7 @@ function assessValues(fleet: Fleet, row: number): Status {
   if (Number.isNaN(slowdown) && temperature >= HOT_C) {
     return { level: "warning", condition: "hot", reason: `Hot: ${say(temperature, "°C")}` };
   }
-  if (xid > 0) return { level: "warning", condition: "error", reason: `XID ${xid}` };
+  if (xid === XID_WARNING) return { level: "warning", condition: "error", reason: `XID ${xid}` };
   return OK;
 }
 

@@ -1,10 +1,12 @@
 /** The fleet in five numbers, and their recent past for the sparklines. */
 
 import { type Fleet, memoryTotal } from "./fleet";
-import { LOST_S } from "./status";
+import { LOST_S, STALE_S } from "./status";
 
 export interface Summary {
   reporting: number;
+  /** Silent for so long that it is no delay any more. */
+  lost: number;
   known: number;
   /** Means, sums and the maximum are over GPUs that report; NaN when none has the metric. */
   utilization: number;
@@ -24,7 +26,7 @@ export function summarise(fleet: Fleet): Summary {
   const limit = fleet.columns.get("power_limit");
   const used = fleet.columns.get("memory_used");
 
-  let reporting = 0;
+  let [reporting, lost] = [0, 0];
   let hottestRow = -1;
   const busy = new Total();
   const watts = new Total();
@@ -33,7 +35,9 @@ export function summarise(fleet: Fleet): Summary {
   const memories = new Total();
 
   for (let row = 0; row < fleet.gpus.length; row++) {
-    if (!(fleet.clock - (fleet.times[row] as number) < LOST_S)) continue;
+    const age = fleet.clock - (fleet.times[row] as number);
+    if (!(age < LOST_S)) lost += 1;
+    if (!(age < STALE_S)) continue;
     reporting += 1;
     busy.add(utilization?.[row]);
     watts.add(power?.[row]);
@@ -44,6 +48,7 @@ export function summarise(fleet: Fleet): Summary {
   }
   return {
     reporting,
+    lost,
     known: fleet.gpus.length,
     utilization: busy.sum / busy.count,
     power: watts.orNone(),

@@ -2,6 +2,7 @@
 
 import { useEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
+import { throttles } from "../fleet/status";
 import { exact, quantity, say, time } from "../format";
 import { useWidth } from "../ui/hooks";
 import { type Colours, useColours } from "../ui/theme";
@@ -140,8 +141,11 @@ function Readout({ line, unit, series, at, mark }: ReadoutProps) {
           </span>
         )}
       </div>
-      <div className="text-small whitespace-nowrap text-muted">
-        min {say(min, unit)} · avg {say(mean, unit)} · max {say(max, unit)}
+      <div className="text-small text-muted">
+        {line.metric === "throttle_reasons"
+          ? // A mean of bits means nothing.
+            Number.isInteger(value) && throttles(value as number)
+          : `min ${say(min, unit)} · avg ${say(mean, unit)} · max ${say(max, unit)}`}
       </div>
     </div>
   );

@@ -64,7 +64,7 @@ const MAIN: readonly ChartSpec[] = [
 /** Said by a line across another chart, or by the share; a chart of its own would be a flat line. */
 const SAID_ELSEWHERE = new Set(["slowdown_temperature", "power_limit", "memory_total"]);
 
-/** The metrics with those of the main charts first, for when there are too many to ask for. */
+/** The metrics with those of the main charts first and in their order. */
 export function mostWanted(metrics: readonly string[]): string[] {
   const first = new Set([
     ...MAIN.flatMap((chart) => [...chart.lines.map((line) => line.metric), String(chart.reference?.metric ?? "")]),
@@ -72,7 +72,8 @@ export function mostWanted(metrics: readonly string[]): string[] {
     "memory_total",
     "memory_free",
   ]);
-  return [...metrics.filter((metric) => first.has(metric)), ...metrics.filter((metric) => !first.has(metric))];
+  const known = new Set(metrics);
+  return [...[...first].filter((metric) => known.has(metric)), ...metrics.filter((metric) => !first.has(metric))];
 }
 
 export function chartsFor(series: Series, catalogue: Catalogue): { main: ChartSpec[]; other: ChartSpec[] } {

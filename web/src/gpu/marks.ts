@@ -45,32 +45,51 @@ export function marksOf(now: Iterable<Alert>, events: readonly AlertEvent[], spa
     if (firing_since === null) continue;
     add({ id, label: rule, severity, from: seconds(firing_since), to: resolved_at ? seconds(resolved_at) : Infinity });
   }
-  return [...marks.values()]
-    .sort((a, b) => severityRank(a.severity) - severityRank(b.severity) || b.from - a.from)
-    .slice(0, MARKS_MAX);
+  return [...marks.values()].sort(byWeight).slice(0, MARKS_MAX);
 }
+
+/** The worst first, then the newest. */
+const byWeight = (a: Mark, b: Mark): number => severityRank(a.severity) - severityRank(b.severity) || b.from - a.from;
 
 const BAND = 4;
 /** Charts this low have no room for words. */
 const LABEL_HEIGHT_MIN = 120;
 
+/** Times of one rule that are nearer than this look like one. */
+const JOIN_PX = 8;
+
+/** Pixels of the canvas; what is out of the span ends at its edge. */
+function placeOf(plot: uPlot, instant: number): number {
+  const { left, width } = plot.bbox;
+  const x = Number.isFinite(instant) ? plot.valToPos(instant, "x", true) : instant;
+  return Math.min(left + width, Math.max(left, x));
+}
+
+/** Joins what follows on itself within `near`, so that an alert that comes and goes does not hide the chart. */
+export function joined(marks: readonly Mark[], near: number): Mark[] {
+  const all: Mark[] = [];
+  const last = new Map<string, Mark>();
+  for (const mark of marks.toSorted((a, b) => a.from - b.from)) {
+    const before = last.get(mark.label);
+    if (before && mark.from - before.to < near) before.to = Math.max(before.to, mark.to);
+    else {
+      const begun = { ...mark };
+      last.set(mark.label, begun);
+      all.push(begun);
+    }
+  }
+  return all.sort(byWeight);
+}
+
 export function drawMarks(plot: uPlot, marks: readonly Mark[], colours: Colours): void {
   const { ctx: context, bbox } = plot;
   const ratio = uPlot.pxRatio;
   const right = bbox.left + bbox.width;
-  const x = (instant: number): number =>
-    Number.isFinite(instant)
-      ? Math.min(right, Math.max(bbox.left, plot.valToPos(instant, "x", true)))
-      : instant > 0
-        ? right
-        : bbox.left;
+  const near = plot.posToVal(JOIN_PX, "x") - plot.posToVal(0, "x");
   context.save();
-  context.font = `${12 * ratio}px system-ui, sans-serif`;
-  context.textAlign = "left";
-  context.textBaseline = "top";
-  // The worst is drawn last, on top; its words are placed first.
-  for (const mark of marks.toReversed()) {
-    const [from, to] = [x(mark.from), x(mark.to)];
+  // The worst is drawn last, on top.
+  for (const mark of joined(marks, near).toReversed()) {
+    const [from, to] = [placeOf(plot, mark.from), placeOf(plot, mark.to)];
     const colour = colourOf(mark, colours);
     context.fillStyle = colour;
     context.globalAlpha = 0.07;
@@ -80,20 +99,26 @@ export function drawMarks(plot: uPlot, marks: readonly Mark[], colours: Colours)
     if (from > bbox.left) context.fillRect(from, bbox.top, Math.max(1, ratio), bbox.height);
     if (to < right) context.fillRect(to - Math.max(1, ratio), bbox.top, Math.max(1, ratio), BAND * 2 * ratio);
   }
-  if (bbox.height / ratio >= LABEL_HEIGHT_MIN) drawLabels(plot, marks, colours, x);
   context.restore();
 }
 
-function drawLabels(plot: uPlot, marks: readonly Mark[], colours: Colours, x: (instant: number) => number): void {
+/** Their words, on top of the lines; the worst first, as far as there is room. */
+export function drawMarkLabels(plot: uPlot, marks: readonly Mark[], colours: Colours): void {
   const { ctx: context, bbox } = plot;
   const ratio = uPlot.pxRatio;
+  if (bbox.height / ratio < LABEL_HEIGHT_MIN) return;
   const right = bbox.left + bbox.width;
   const taken: [number, number][] = [];
   const said = new Set<string>();
+  context.save();
+  context.font = `${12 * ratio}px system-ui, sans-serif`;
+  context.textAlign = "left";
+  context.textBaseline = "top";
   for (const mark of marks) {
-    const place = `${mark.label} ${Math.round(x(mark.from) / (40 * ratio))}`;
+    const from = placeOf(plot, mark.from);
+    const place = `${mark.label} ${Math.round(from / (40 * ratio))}`;
     const width = context.measureText(mark.label).width;
-    const begin = Math.max(bbox.left, Math.min(x(mark.from) + 5 * ratio, right - width));
+    const begin = Math.max(bbox.left, Math.min(from + 5 * ratio, right - width));
     if (said.has(place) || width > bbox.width || taken.some(([from, to]) => begin < to && begin + width > from))
       continue;
     said.add(place);
@@ -106,6 +131,7 @@ function drawLabels(plot: uPlot, marks: readonly Mark[], colours: Colours, x: (i
     context.fillStyle = colourOf(mark, colours);
     context.fillText(mark.label, begin, y);
   }
+  context.restore();
 }
 
 function colourOf({ severity }: Mark, colours: Colours): string {

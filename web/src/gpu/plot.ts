@@ -3,7 +3,7 @@
 import uPlot from "uplot";
 import { ticks, time, type Zone } from "../format";
 import type { Colours } from "../ui/theme";
-import { drawMarks, type Mark } from "./marks";
+import { drawMarkLabels, drawMarks, type Mark } from "./marks";
 import type { Span } from "./range";
 
 export interface PlotOptions {
@@ -79,7 +79,7 @@ export function plotOptions(options: PlotOptions): uPlot.Options {
     ],
     hooks: {
       drawClear: [(plot) => drawMarks(plot, options.marks(), colours)],
-      draw: [(plot) => drawReference(plot, options)],
+      draw: [(plot) => drawReference(plot, options), (plot) => drawMarkLabels(plot, options.marks(), colours)],
       setCursor: [(plot) => options.onCursor(plot.cursor.idx ?? null)],
       setSelect: [
         (plot) => {
@@ -94,15 +94,16 @@ export function plotOptions(options: PlotOptions): uPlot.Options {
 }
 
 /** A span that a change must fill before it looks like one: a GPU that is one degree warmer is not on fire. */
-const SPAN_MIN: Readonly<Record<string, number>> = { "°C": 10, MHz: 100 };
+const SPAN_MIN: Readonly<Record<string, number>> = { "°C": 10, MHz: 100, "": 2 };
 
 function valueRange(low: number | null, high: number | null, options: PlotOptions): [number, number] {
-  const across = options.reference()?.value ?? -Infinity;
-  const bottom = options.min ?? low ?? 0;
-  const top = Math.max(options.max ?? high ?? 1, across);
+  const across = options.reference()?.value;
+  const bottom = options.min ?? Math.min(low ?? 0, across ?? Infinity);
+  const top = Math.max(options.max ?? high ?? 1, across ?? -Infinity);
   const span = Math.max(SPAN_MIN[options.unit] ?? 0, (top - bottom) * 1.2, Math.abs(top) * 0.04, 1e-9);
   const room = (span - (top - bottom)) / 2;
-  return [options.min ?? bottom - room, options.max ?? top + room];
+  // What is never negative has no axis below zero.
+  return [options.min ?? Math.max(bottom - room, bottom >= 0 ? 0 : -Infinity), options.max ?? top + room];
 }
 
 function tick(instant: number, step: number, zone: Zone): string {
@@ -128,13 +129,14 @@ function drawReference(plot: uPlot, { reference, colours }: PlotOptions): void {
   context.setLineDash([]);
   context.fillStyle = colour;
   context.font = FONT.replace("12px", `${12 * ratio}px`);
-  context.textAlign = "right";
+  // At the left: what fires now has its words at the right.
+  context.textAlign = "left";
   context.textBaseline = "bottom";
   // In the page's colour first, so that it reads on top of the lines.
   context.strokeStyle = colours.bg;
   context.lineWidth = 4 * ratio;
   context.lineJoin = "round";
-  const [x, above] = [bbox.left + bbox.width - 4 * ratio, y - 3 * ratio];
+  const [x, above] = [bbox.left + 4 * ratio, Math.max(y - 3 * ratio, bbox.top + 14 * ratio)];
   context.strokeText(across.label, x, above);
   context.fillText(across.label, x, above);
   context.restore();

@@ -4,6 +4,7 @@ import { exact, quantity, time, zoneName } from "../format";
 import { metricTitle, unitOf, useCatalogue } from "../metrics";
 import { Scrollable } from "../ui/scrollable";
 import { useZone } from "../ui/zone";
+import { mostWanted } from "./charts";
 import type { Series } from "./series";
 
 /** Older rows are left to the API. */
@@ -12,7 +13,7 @@ const ROWS_MAX = 300;
 export function SeriesTable({ series }: { series: Series }) {
   const catalogue = useCatalogue();
   const zone = useZone();
-  const metrics = Object.keys(series.mean).sort();
+  const metrics = mostWanted(Object.keys(series.mean).sort());
   const rows = series.times
     .map((instant, at) => ({ instant, values: metrics.map((metric) => series.mean[metric]?.[at] ?? null) }))
     .filter(({ values }) => values.some((value) => value !== null))

@@ -15,7 +15,7 @@ const POLL_MS = 3000;
 const LEVEL: Record<Service["state"], Level> = { ok: "ok", down: "critical", unknown: "unknown" };
 
 const OVERALL: Record<HealthResponse["status"], { level: Level; text: string }> = {
-  ok: { level: "ok", text: "All is well." },
+  ok: { level: "ok", text: "All services answer." },
   degraded: { level: "warning", text: "Some services do not answer." },
   down: { level: "critical", text: "The pipeline is down." },
 };
@@ -52,7 +52,7 @@ function Services({ services }: { services: readonly Service[] }) {
     },
     { title: "Version", cell: ({ version }) => version || "–" },
     {
-      title: "Since",
+      title: "Up for",
       cell: ({ since }) =>
         since ? (
           <span title={`${time.full[zone](seconds(since))} ${zoneName(zone)}`}>{span(now - seconds(since))}</span>
@@ -60,7 +60,14 @@ function Services({ services }: { services: readonly Service[] }) {
           "–"
         ),
     },
-    { title: "Detail", cell: ({ detail }) => <span className="whitespace-normal text-muted">{detail}</span> },
+    ...(services.some(({ detail }) => detail)
+      ? [
+          {
+            title: "Detail",
+            cell: ({ detail }: Service) => <span className="whitespace-normal text-muted">{detail}</span>,
+          },
+        ]
+      : []),
   ];
   return (
     <Table

@@ -35,6 +35,13 @@ export interface Message {
   origin?: Origin;
 }
 
+/** What of a group's settings is of use here. */
+export interface GroupSettings {
+  name: string;
+  /** Empty: none of its own, so that letters go to `TOPIC.dead-letter`. */
+  dead_letter_topic: string;
+}
+
 /** Where to go on, by partition. */
 export type Next = Record<string, number>;
 
@@ -114,6 +121,7 @@ const browse = ({ partition, from }: BrowseQuestion): string =>
   query({ partition: partition || undefined, from, limit: PAGE_SIZE });
 
 export const queueApi = {
+  groups: (signal?: AbortSignal) => get<{ groups: GroupSettings[] }>("queue/groups?page_size=1000", signal),
   messages: (question: BrowseQuestion, signal?: AbortSignal) =>
     get<MessagePage>(`queue/topics/${part(question.topic)}/messages${browse(question)}`, signal),
   letters: (question: BrowseQuestion, signal?: AbortSignal) =>

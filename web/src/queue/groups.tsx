@@ -7,20 +7,24 @@ import { followLink } from "../router";
 import { Sparkline } from "../ui/sparkline";
 import { StatusMark } from "../ui/status";
 import { Table, type TableColumn } from "../ui/table";
+import type { GroupSettings } from "./api";
 import type { Past } from "./past";
 import { SeekDialog } from "./seek";
 import { queuePath } from "./view";
 
 interface GroupsProps {
   groups: readonly GroupStats[];
+  settings: readonly GroupSettings[];
   topics: readonly TopicStats[];
   past: Past;
   now: number;
 }
 
-export function Groups({ groups, topics, past, now }: GroupsProps) {
+export function Groups({ groups, settings, topics, past, now }: GroupsProps) {
   const [moving, setMoving] = useState("");
   const group = groups.find((each) => each.group === moving);
+  /** Empty where each topic's letters go to a topic of their own: the first one is shown then. */
+  const lettersOf = (group: string): string => settings.find(({ name }) => name === group)?.dead_letter_topic ?? "";
   const columns: TableColumn<GroupStats>[] = [
     {
       title: "Group",
@@ -58,9 +62,13 @@ export function Groups({ groups, topics, past, now }: GroupsProps) {
     {
       title: "Dead letters",
       numeric: true,
-      cell: ({ dead_lettered }) =>
+      cell: ({ group, dead_lettered }) =>
         dead_lettered > 0 ? (
-          <a href={queuePath({ tab: "letters" })} onClick={followLink} className="hover:underline">
+          <a
+            href={queuePath({ tab: "letters", topic: lettersOf(group) })}
+            onClick={followLink}
+            className="hover:underline"
+          >
             <StatusMark level="warning">{say(dead_lettered, "")}</StatusMark>
           </a>
         ) : (

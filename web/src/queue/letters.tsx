@@ -10,7 +10,6 @@ import { ErrorNote, RoleNote, Skeleton } from "../ui/states";
 import { type Letters, type Message, PAGE_SIZE, queueApi } from "./api";
 import { BrowseControls, Pages, useTopic } from "./browse";
 import { MessageRow } from "./message";
-import { isDeadLetterTopic } from "./messages";
 import { Tasks, useTasks } from "./tasks";
 import { byPartition, fromBefore, fromNext, placeOf, type View, writeView } from "./view";
 
@@ -22,8 +21,15 @@ interface Asked {
   places: ReadonlySet<string> | "all";
 }
 
-export function DeadLetters({ topics, view, search }: { topics: readonly TopicStats[]; view: View; search: string }) {
-  const dead = topics.filter(({ topic }) => isDeadLetterTopic(topic));
+interface DeadLettersProps {
+  topics: readonly TopicStats[];
+  /** Those of them that hold dead letters. */
+  dead: readonly TopicStats[];
+  view: View;
+  search: string;
+}
+
+export function DeadLetters({ topics, dead, view, search }: DeadLettersProps) {
   useTopic(
     view,
     search,

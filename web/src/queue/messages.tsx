@@ -10,8 +10,6 @@ import { BrowseControls, Pages, useTopic } from "./browse";
 import { MessageRow } from "./message";
 import { fromBefore, fromNext, placeOf, type View, writeView } from "./view";
 
-export const isDeadLetterTopic = (topic: string): boolean => topic.endsWith(".dead-letter");
-
 export function Messages({ topics, view, search }: { topics: readonly TopicStats[]; view: View; search: string }) {
   useTopic(
     view,

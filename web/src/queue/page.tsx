@@ -1,7 +1,7 @@
 /** The queue: what comes in, what waits, who takes it, and how long a promise takes to keep. */
 
 import { useEffect, useMemo, useRef, useState } from "react";
-import { api, type LogStats, type QueueStats } from "../api";
+import { api, type LogStats, type QueueStats, type TopicStats } from "../api";
 import { say, seconds, span } from "../format";
 import { useLive } from "../live";
 import { useSearch } from "../router";
@@ -9,30 +9,34 @@ import { Figure } from "../ui/figure";
 import { useNow, usePoll } from "../ui/hooks";
 import { Empty, ErrorNote, Skeleton } from "../ui/states";
 import { type Tab, Tabs } from "../ui/tabs";
+import { type GroupSettings, queueApi } from "./api";
 import { Changes } from "./changes";
 import { Groups } from "./groups";
 import { DeadLetters } from "./letters";
-import { isDeadLetterTopic, Messages } from "./messages";
+import { Messages } from "./messages";
 import { type Past, recall } from "./past";
 import { Topics } from "./topics";
-import { queuePath, readView, type View } from "./view";
+import { deadLetterTopics, queuePath, readView, type View } from "./view";
 
 const POLL_MS = 1500;
+const SETTINGS_MS = 5000;
 
 export function QueuePage() {
   const paused = useLive().phase === "paused";
   const { data, error, retry } = usePoll(api.queueStats, POLL_MS, paused);
+  const settings = usePoll(queueApi.groups, SETTINGS_MS, paused).data?.groups ?? NO_GROUPS;
   const past = usePast(data);
   const search = useSearch();
   const view = useMemo(() => readView(search), [search]);
+  const dead = useMemo(() => deadLetterTopics(data?.topics ?? [], settings), [data, settings]);
   return (
     <>
       <h1 className="sr-only">Queue</h1>
       {error && <ErrorNote error={error} retry={retry} keeping={data !== null} />}
       {data ? (
         <>
-          <Tabs label="Queue" tabs={tabsOf(data)} current={view.tab} />
-          <Content stats={data} past={past} view={view} search={search} />
+          <Tabs label="Queue" tabs={tabsOf(dead)} current={view.tab} />
+          <Content stats={data} settings={settings} dead={dead} past={past} view={view} search={search} />
         </>
       ) : (
         !error && <Loading />
@@ -41,8 +45,8 @@ export function QueuePage() {
   );
 }
 
-function tabsOf(stats: QueueStats): Tab[] {
-  const letters = sum(stats.topics.filter(({ topic }) => isDeadLetterTopic(topic)).map(({ messages }) => messages));
+function tabsOf(dead: readonly TopicStats[]): Tab[] {
+  const letters = sum(dead.map(({ messages }) => messages));
   return [
     { name: "overview", title: "Overview", href: queuePath({}) },
     { name: "messages", title: "Messages", href: queuePath({ tab: "messages" }) },
@@ -53,23 +57,27 @@ function tabsOf(stats: QueueStats): Tab[] {
 
 interface ContentProps {
   stats: QueueStats;
+  settings: readonly GroupSettings[];
+  dead: readonly TopicStats[];
   past: Past;
   view: View;
   search: string;
 }
 
-function Content({ stats, past, view, search }: ContentProps) {
+function Content({ stats, settings, dead, past, view, search }: ContentProps) {
   switch (view.tab) {
     case "overview":
-      return <Overview stats={stats} past={past} />;
+      return <Overview stats={stats} settings={settings} dead={dead} past={past} />;
     case "messages":
       return <Messages topics={stats.topics} view={view} search={search} />;
     case "letters":
-      return <DeadLetters topics={stats.topics} view={view} search={search} />;
+      return <DeadLetters topics={stats.topics} dead={dead} view={view} search={search} />;
     case "changes":
       return <Changes />;
   }
 }
+
+const NO_GROUPS: readonly GroupSettings[] = [];
 
 function usePast(stats: QueueStats | null): Past {
   const [past, setPast] = useState<Past>(new Map());
@@ -82,7 +90,7 @@ function usePast(stats: QueueStats | null): Past {
   return past;
 }
 
-function Overview({ stats, past }: { stats: QueueStats; past: Past }) {
+function Overview({ stats, settings, dead, past }: Omit<ContentProps, "view" | "search">) {
   const now = useNow();
   const publishing = sum(stats.topics.map((topic) => topic.publish_rate));
   const waiting = sum(stats.groups.map((group) => group.lag_messages));
@@ -121,8 +129,8 @@ function Overview({ stats, past }: { stats: QueueStats; past: Past }) {
         </Empty>
       ) : (
         <>
-          <Topics topics={stats.topics} past={past} />
-          <Groups groups={stats.groups} topics={stats.topics} past={past} now={now} />
+          <Topics topics={stats.topics} dead={dead} past={past} />
+          <Groups groups={stats.groups} settings={settings} topics={stats.topics} past={past} now={now} />
           {stats.log && <Log log={stats.log} />}
         </>
       )}
@@ -132,6 +140,7 @@ function Overview({ stats, past }: { stats: QueueStats; past: Past }) {
 
 function FsyncFigure({ log }: { log: LogStats | null }) {
   if (!log) return <Figure label="Fsync" text="none" note="kept in memory only" />;
+  if (log.fsyncs === 0) return <Figure label="Fsync p99" text="–" note="no fsync yet" />;
   return (
     <Figure
       label="Fsync p99"
@@ -147,8 +156,8 @@ function Log({ log }: { log: LogStats }) {
     ["Size", say(log.bytes, "B")],
     ["Segments", log.segments.toLocaleString("en-GB")],
     ["Fsyncs", say(log.fsyncs, "")],
-    ["Fsync p50", say(log.fsync_p50_s, "s")],
-    ["Fsync p99", say(log.fsync_p99_s, "s")],
+    ["Fsync p50", say(log.fsyncs ? log.fsync_p50_s : null, "s")],
+    ["Fsync p99", say(log.fsyncs ? log.fsync_p99_s : null, "s")],
     ["Quarantined records", log.quarantined_records.toLocaleString("en-GB")],
     ["Torn bytes cut", say(log.torn_bytes, "B")],
   ];

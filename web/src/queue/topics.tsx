@@ -5,13 +5,22 @@ import { exact, say } from "../format";
 import { followLink } from "../router";
 import { Sparkline } from "../ui/sparkline";
 import { Table, type TableColumn } from "../ui/table";
-import { isDeadLetterTopic } from "./messages";
 import type { Past } from "./past";
-import { queuePath } from "./view";
+import { queuePath, type Tab } from "./view";
 
-export function Topics({ topics, past }: { topics: readonly TopicStats[]; past: Past }) {
+interface TopicsProps {
+  topics: readonly TopicStats[];
+  /** Those of them that hold dead letters. */
+  dead: readonly TopicStats[];
+  past: Past;
+}
+
+export function Topics({ topics, dead, past }: TopicsProps) {
   const columns: TableColumn<TopicStats>[] = [
-    { title: "Topic", cell: ({ topic }) => <TopicLink topic={topic} /> },
+    {
+      title: "Topic",
+      cell: (topic) => <TopicLink topic={topic.topic} tab={dead.includes(topic) ? "letters" : "messages"} />,
+    },
     {
       title: "Publish rate",
       numeric: true,
@@ -49,8 +58,7 @@ export function Topics({ topics, past }: { topics: readonly TopicStats[]; past: 
 }
 
 /** To its messages. */
-function TopicLink({ topic }: { topic: string }) {
-  const tab = isDeadLetterTopic(topic) ? "letters" : "messages";
+function TopicLink({ topic, tab }: { topic: string; tab: Tab }) {
   return (
     <a href={queuePath({ tab, topic })} onClick={followLink} className="link">
       {topic}

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Message } from "./api";
 import { flatten, gist } from "./message";
 import { effectOf } from "./seek";
-import { byPartition, fromBefore, fromNext, problemOfFrom, readView, writeView } from "./view";
+import { byPartition, deadLetterTopics, fromBefore, fromNext, problemOfFrom, readView, writeView } from "./view";
 
 const message = (partition: number, offset: number): Message => ({
   partition,
@@ -106,4 +106,14 @@ test("a message says in a few words what it carries, or what is wrong with it", 
   expect(gist({ ...message(0, 0), ...records, rows: [...records.rows] })).toBe("500 records of 2 GPUs or more");
   expect(gist({ ...message(0, 0), problem: "is not an Arrow stream" })).toBe("is not an Arrow stream");
   expect(gist({ ...message(0, 0), kind: "text", text: "hello" })).toBe("hello");
+});
+
+test("dead letters lie in topics of such a name, and in those that a group has chosen", () => {
+  const topics = ["jobs", "jobs.dead-letter", "graves", "dead-letters"].map((topic) => ({ topic }));
+  const groups = [
+    { name: "a", dead_letter_topic: "" },
+    { name: "b", dead_letter_topic: "graves" },
+  ];
+  expect(deadLetterTopics(topics, groups).map(({ topic }) => topic)).toEqual(["jobs.dead-letter", "graves"]);
+  expect(deadLetterTopics(topics, [])).toHaveLength(1);
 });

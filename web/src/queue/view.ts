@@ -1,7 +1,7 @@
 /** What of the queue is shown, as the address says it. */
 
 import { withQuery } from "../router";
-import type { Message, Next } from "./api";
+import type { GroupSettings, Message, Next } from "./api";
 
 export const TABS = ["overview", "messages", "letters", "changes"] as const;
 export type Tab = (typeof TABS)[number];
@@ -87,6 +87,15 @@ export function fromBefore(
     some ||= first > start_offset;
   }
   return some ? fromNext(before) : "";
+}
+
+/** Among the topics those that hold dead letters: by their name, or because a group has chosen them. */
+export function deadLetterTopics<T extends { topic: string }>(
+  topics: readonly T[],
+  groups: readonly GroupSettings[],
+): T[] {
+  const chosen = new Set(groups.map((group) => group.dead_letter_topic));
+  return topics.filter(({ topic }) => chosen.has(topic) || topic.split(".").at(-1) === "dead-letter");
 }
 
 export const placeOf = ({ partition, offset }: Message): string => `${partition}:${offset}`;

@@ -23,7 +23,7 @@ export function Figure({ label, value, unit = "", text, note, spark }: FigurePro
         {shown.unit && <span className="ml-1 text-base font-normal text-muted">{shown.unit}</span>}
       </div>
       <div className="truncate text-small text-muted">{note}</div>
-      {spark && <Sparkline values={spark} className="mt-2 h-5 w-full" />}
+      {spark && <Sparkline values={spark} className="mt-2 hidden h-5 w-full sm:block" />}
     </div>
   );
 }

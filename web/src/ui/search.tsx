@@ -4,7 +4,7 @@ import { type KeyboardEvent, type RefObject, useId, useMemo, useState } from "re
 import type { Loud } from "../alerts/alerts";
 import { useAlerts } from "../alerts/store";
 import { type Fleet, gpuLabel } from "../fleet/fleet";
-import { parseFilter } from "../fleet/select";
+import { naturalOrder, parseFilter } from "../fleet/select";
 import { assess } from "../fleet/status";
 import { useLive } from "../live";
 import { gpuPath, navigate, withQuery } from "../router";
@@ -12,12 +12,15 @@ import { Icon } from "./icons";
 import { StatusMark } from "./status";
 
 const MATCHES_MAX = 8;
+const NOBODY = { gpus: [], hosts: [], indexes: [] };
 
-function matchingRows(fleet: Fleet | null, text: string, loud: Loud): number[] {
+/** The first rows that match, in `order`. */
+function matchingRows(fleet: Fleet | null, order: Iterable<number>, text: string, loud: Loud): number[] {
   if (!fleet || !text.trim()) return [];
   const filter = parseFilter(text, fleet.columns.keys());
   const rows: number[] = [];
-  for (let row = 0; row < fleet.gpus.length && rows.length < MATCHES_MAX; row++) {
+  for (const row of order) {
+    if (rows.length === MATCHES_MAX) break;
     if (filter.matches(fleet, row, assess(fleet, row, loud))) rows.push(row);
   }
   return rows;
@@ -30,7 +33,9 @@ export function Search({ input }: { input: RefObject<HTMLInputElement | null> })
   const [open, setOpen] = useState(false);
   const [chosen, setChosen] = useState(0);
   const list = useId();
-  const rows = useMemo(() => (open ? matchingRows(fleet, text, loud) : []), [open, fleet, text, loud]);
+  const { gpus, hosts, indexes } = fleet ?? NOBODY;
+  const order = useMemo(() => (open ? naturalOrder({ gpus, hosts, indexes }) : []), [open, gpus, hosts, indexes]);
+  const rows = useMemo(() => (open ? matchingRows(fleet, order, text, loud) : []), [open, fleet, order, text, loud]);
   const shown = open && text.trim() !== "";
   const last = rows.length;
 

@@ -12,9 +12,9 @@ const COLOURS: Record<Level, string> = {
 
 export function StatusMark({ level, children, size = 14 }: { level: Level; children?: string; size?: number }) {
   return (
-    <span className={`inline-flex items-center gap-1.5 ${COLOURS[level]}`}>
+    <span className={`inline-flex max-w-full items-center gap-1.5 align-bottom ${COLOURS[level]}`}>
       <Icon name={level} size={size} label={children ? undefined : level} />
-      {children}
+      {children && <span className="truncate">{children}</span>}
     </span>
   );
 }
