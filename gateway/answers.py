@@ -1,15 +1,22 @@
-"""Answers that a client may already have."""
+"""Answers that routes have in common: pages of a list, and what a client may already have."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from telemetry.queue.shapes import Json
 from telemetry.runtime.http import JsonResponse
+
+
+def page_of(name: str, shape: Callable[[Any], Json], page: Any) -> Json:
+    """A page of a list as it is answered: ``page`` is the service's, which calls the list ``name`` too."""
+    return {name: [shape(each) for each in getattr(page, name)], "next_page_token": page.next_page_token}
 
 
 def unless_known(request: Request, content: Json) -> Response:

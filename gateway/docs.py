@@ -35,17 +35,19 @@ def render_docs(document: Mapping[str, Any]) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
         f"<h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1><p>{escape(info['description'])} "
         f'The same for programs: <a href="/openapi.json">openapi.json</a>.</p><nav>{contents}</nav>'
-        + "".join(part for each in operations for part in _operation(*each))
+        + "".join(part for each in operations for part in _operation(*each, document["components"]["schemas"]))
         + "</body></html>"
     )
 
 
-def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[str]:
+def _operation(
+    path: str, method: str, operation: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
     name = operation["operationId"]
     yield f'<h2 id="{name}"><code>{method.upper()} {escape(path)}</code></h2><p>{_text(operation["summary"])}</p>'
     if text := operation.get("description"):
         yield f"<p>{_text(text)}</p>"
-    if "{" not in path and not any(each["required"] for each in operation.get("parameters", ())):
+    if method == "get" and "{" not in path and not any(each["required"] for each in operation.get("parameters", ())):
         yield f'<p><a href="{escape(path)}">Try it</a></p>'
     if parameters := operation.get("parameters"):
         yield "<table><tr><th>Parameter</th><th>Where</th><th>Meaning</th></tr>"
@@ -54,14 +56,22 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Iterator
             yield f"<tr><td><code>{escape(each['name'])}</code>{needed}</td><td>{each['in']}</td>"
             yield f"<td>{_text(each.get('description', ''))}{_values(each['schema'])}</td></tr>"
         yield "</table>"
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        yield "<details><summary>The body</summary>"
+        for example in schemas[content["schema"]["$ref"].rpartition("/")[2]]["examples"]:
+            yield _example(kind, example)
+        yield "</details>"
     for status, response in operation["responses"].items():
         opened = " open" if status == "200" else ""
         yield f"<details{opened}><summary>{status}: {_text(response['description'])}</summary>"
         for kind, content in response.get("content", {}).items():
-            example = content.get("example")
-            text = example if isinstance(example, str) else orjson.dumps(example, option=orjson.OPT_INDENT_2).decode()
-            yield f'<span class="more">{escape(kind)}</span><pre>{escape(text)}</pre>'
+            yield _example(kind, content["example"])
         yield "</details>"
+
+
+def _example(kind: str, example: Any) -> str:
+    text = example if isinstance(example, str) else orjson.dumps(example, option=orjson.OPT_INDENT_2).decode()
+    return f'<span class="more">{escape(kind)}</span><pre>{escape(text)}</pre>'
 
 
 def _text(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.counters import LIVE_UPDATES_UNREADABLE
 from gateway.live import LiveHub
 from gateway.upstreams import QueueClient
-from telemetry.live import LiveUpdate, decode_live_update
+from telemetry.live import decode_live_update
 from telemetry.queue.client import Credentials, Event, MissedMessages, QueueClientError, ReceivedDelivery, Subscriber
 from telemetry.runtime.calls import UpstreamError
 from telemetry.topics import LIVE, LIVE_TOPIC
@@ -53,19 +53,8 @@ class LiveFeed:
     def _publish(self, data: bytes) -> None:
         try:
             update = decode_live_update(data)
-            _check(update)
         except ValueError as error:
             LIVE_UPDATES_UNREADABLE.inc()
             log.warning("a live update cannot be read", extra={"error": str(error)})
             return
         self._hub.publish(update)
-
-
-def _check(update: LiveUpdate) -> None:
-    """See that all arrays have one entry a GPU."""
-    rows = len(update.gpus)
-    arrays = [update.timestamps_us]
-    for column in update.columns.values():
-        arrays += [column.last, column.min, column.max]  # type: ignore[list-item]
-    if any(len(array) != rows for array in arrays):
-        raise ValueError(f"not a live update: an array does not have one entry for each of its {rows} GPUs")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass
 from math import isnan
 from typing import Final
@@ -49,6 +50,8 @@ class _Question:
     def __init__(self) -> None:
         self.answers: dict[str, asyncio.Future[Latest | None]] = {}
         self.waiters = 0
+        # It goes by the name of the request that asked first, as it has no name for all of them.
+        self.context = copy_context()
         self.asking: asyncio.Task[None] | None = None
 
     async def answer(self, gpu: str) -> Latest | None:
@@ -92,7 +95,10 @@ class LatestValues:
         while self._waiting:
             question = self._waiting.popleft()
             if question.waiters:
-                question.asking = asyncio.create_task(self._put(question), name="latest values")
+                asking = self._put(question)
+                question.asking = asyncio.create_task(asking, name="latest values", context=question.context)
+                # Also of a task that is cancelled before it has begun.
+                question.asking.add_done_callback(lambda _: self._send())
                 return
         self._on_their_way -= 1
 
@@ -106,9 +112,6 @@ class LatestValues:
         else:
             for gpu, answer in question.answers.items():
                 answer.set_result(found.get(gpu))
-        finally:
-            question.asking = None
-            self._send()
 
     async def _ask(self, gpus: list[str]) -> dict[str, Latest]:
         selector = query_pb2.GpuSelector(gpus=gpus)

@@ -24,6 +24,9 @@ SECURITY_HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 _SECURITY_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_ONLY_TLS: Final = (b"strict-transport-security", b"max-age=31536000")
+"""That a browser which has met us over TLS shall never ask in the clear again, for a year; said in the clear, it means
+nothing."""
 GONE: Final = 499
 """Counted when the client had gone before there was an answer."""
 LOOK_AFTER_S: Final = 0.05
@@ -90,6 +93,8 @@ class SecurityHeaders:
                 headers = [*message.get("headers", ())]
                 there = {name for name, _ in headers}
                 headers += [header for header in _SECURITY_HEADERS if header[0] not in there]
+                if scope["scheme"] == "https":
+                    headers.append(_ONLY_TLS)
                 message = {**message, "headers": headers}
             await send(message)
 

@@ -22,8 +22,8 @@ NAMES_MAX: Final = 1_000
 STEP_US_MIN: Final = 1_000
 STEP_US_MAX: Final = 366 * 86_400_000_000
 
-_INSTANT_US_MIN: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
-_INSTANT_US_MAX: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+INSTANT_US_MIN: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+INSTANT_US_MAX: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 _STEP: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d|)")
 _UNIT_US: Final = {"ms": 1_000, "s": 1_000_000, "": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
@@ -60,7 +60,7 @@ def parse_instant(value: Any) -> int:
         seconds = float(text)
     except ValueError:
         return _parse_rfc3339(text, " nor a number of seconds since 1970")
-    if not math.isfinite(seconds) or not _INSTANT_US_MIN <= seconds * 1e6 <= _INSTANT_US_MAX:
+    if not math.isfinite(seconds) or not INSTANT_US_MIN <= seconds * 1e6 <= INSTANT_US_MAX:
         raise ValueError(f"{text!r} is not a time between the years 1 and 9999")
     return round(seconds * 1e6)
 
@@ -84,7 +84,10 @@ def _parse_rfc3339(text: str, nor: str = "") -> int:
         raise ValueError(f"{text!r} {is_not} an RFC 3339 time such as 2025-07-18T20:42:34Z{nor}") from None
     if instant.tzinfo is None:
         raise ValueError(f"{text!r} lacks a time zone; write Z for UTC")
-    return (instant - EPOCH) // timedelta(microseconds=1)
+    instant_us = (instant - EPOCH) // timedelta(microseconds=1)
+    if not INSTANT_US_MIN <= instant_us <= INSTANT_US_MAX:  # in UTC
+        raise ValueError(f"{text!r} is not a time between the years 1 and 9999")
+    return instant_us
 
 
 def parse_step(value: Any) -> int:

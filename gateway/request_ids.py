@@ -1,24 +1,20 @@
-"""What a request is called: in its answer, in problems, in the audit log, and in the process's log."""
+"""What a request is called: in its answer, in problems, in the audit log, in logs, and in calls made for it."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import MutableMapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from telemetry.runtime.logs import LOG_FIELDS
+from telemetry.runtime.request_ids import REQUEST_ID, call_it, is_good
 
 log = logging.getLogger(__name__)
-
-HEADER: Final = "X-Request-Id"
-_GOOD: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 
 
 class RequestIds:
@@ -31,11 +27,11 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
-        name = given if _GOOD.fullmatch(given) else uuid4().hex
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        name = given if is_good(given) else uuid4().hex
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"] = name
-        LOG_FIELDS.set({"request_id": name})
+        call_it(name)
         started = time.perf_counter()
         held: Message | None = None
 
@@ -43,7 +39,7 @@ class RequestIds:
             nonlocal held
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers[HEADER] = name
+                headers[REQUEST_ID] = name
                 if message["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
                     took_ms = round((time.perf_counter() - started) * 1000, 1)
                     fields = {"method": scope["method"], "path": scope["path"][:500], "status": message["status"]}

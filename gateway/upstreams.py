@@ -10,6 +10,7 @@ import grpc
 from gateway.counters import UPSTREAM_CALLS
 from telemetry.runtime.calls import DEADLINE_S, Upstream, UpstreamError
 from telemetry.runtime.credentials import Credentials
+from telemetry.runtime.request_ids import request_metadata
 from telemetry.v1 import queue_admin_pb2, queue_admin_pb2_grpc
 
 PAGE_SIZE: Final = 1000
@@ -111,19 +112,19 @@ class QueueClient(Upstream):
 
     def browse(self, request: queue_admin_pb2.BrowseRequest) -> AsyncGenerator[queue_admin_pb2.BrowseResponse]:
         """Read batches without consuming them; all within one deadline."""
-        return self._responses(lambda: self._stub.Browse(request, timeout=self.deadline_s))
+        return self._responses(lambda: self._stub.Browse(request, timeout=self.deadline_s, metadata=request_metadata()))
 
     def replay(
         self, request: queue_admin_pb2.ReplayDeadLettersRequest
     ) -> AsyncGenerator[queue_admin_pb2.ReplayDeadLettersResponse]:
         """Publish dead letters back to where they came from, however long it takes; closing stops it."""
-        return self._responses(lambda: self._stub.ReplayDeadLetters(request))
+        return self._responses(lambda: self._stub.ReplayDeadLetters(request, metadata=request_metadata()))
 
     def discard(
         self, request: queue_admin_pb2.DiscardDeadLettersRequest
     ) -> AsyncGenerator[queue_admin_pb2.DiscardDeadLettersResponse]:
         """Drop dead letters, however long it takes; closing stops it."""
-        return self._responses(lambda: self._stub.DiscardDeadLetters(request))
+        return self._responses(lambda: self._stub.DiscardDeadLetters(request, metadata=request_metadata()))
 
     async def _responses(
         self, begin: Callable[[], grpc.aio.UnaryStreamCall[_Request, _Response]]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, Literal
 
-from telemetry.model import CATALOGUE, METRICS
+from telemetry.model import CATALOGUE
 
 PREFIX: Final = "gpu_"
 """Begins the names of series of metrics for which dcgm-exporter has no name."""
@@ -43,8 +43,6 @@ _LABELS: Final = (
 """dcgm-exporter's labels, in its order, and what they are called in records, in lower case. Others are left out: some,
 such as the performance state, change all the time, and every change would begin a new series."""
 
-_BY_SERIES: Final = {metric.dcgm: metric.name for metric in METRICS if metric.dcgm}
-
 
 @lru_cache(10_000)
 def series_name(metric: str) -> str:
@@ -53,16 +51,6 @@ def series_name(metric: str) -> str:
     if known is not None and known.dcgm:
         return known.dcgm
     return metric if _DCGM.fullmatch(metric) else PREFIX + _NOT_ALLOWED.sub("_", metric)
-
-
-def metric_name(series: str) -> str | None:
-    """The metric of a series' name, or ``None`` if it is no GPU's. ``gpu_my_metric`` is ``my_metric``, whatever was
-    written where an underscore stands now."""
-    if series in _BY_SERIES:
-        return _BY_SERIES[series]
-    if _DCGM.fullmatch(series):
-        return series
-    return series.removeprefix(PREFIX) if series.startswith(PREFIX) and len(series) > len(PREFIX) else None
 
 
 @lru_cache(10_000)

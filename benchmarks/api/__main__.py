@@ -96,6 +96,7 @@ async def main(options: argparse.Namespace) -> None:
         fleet = "/api/v1/fleet?metric=temperature"
         await compare("fleet, one metric, gzip", running, [fleet], options.seconds / 2, 1, coding="gzip")
         await compare("fleet, all, gzip", running, ["/api/v1/fleet"], options.seconds / 2, 1, coding="gzip")
+        await compare("fleet, all, zstd", running, ["/api/v1/fleet"], options.seconds / 2, 1, coding="zstd")
         if options.clients:
             await follow(running, options.clients, options.follow_s)
 

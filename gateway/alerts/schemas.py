@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from gateway.parameters import parse_rfc3339
 from gateway.queue.schemas import Body
@@ -103,9 +103,20 @@ BodyInstant = Annotated[
 ]
 """Microseconds since 1970."""
 
+NEW_SILENCE_EXAMPLE: Final[dict[str, Any]] = {
+    "matchers": [{"name": "Hostname", "value": "node-1", "op": "="}],
+    "starts_at": "2099-07-18T20:42:00Z",
+    "ends_at": "2099-07-19T08:00:00Z",
+    "author": "kim",
+    "comment": "new fans, PO-4411",
+}
+"""It is far away so that it is accepted as it stands: a silence has to end after now."""
+
 
 class NewSilence(Body):
     """A silence to be made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [NEW_SILENCE_EXAMPLE]})
 
     matchers: Annotated[
         list[Matcher],

@@ -102,6 +102,10 @@ class LimitsBody(Body):
 class NewTopic(Body):
     """A topic to be made."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "jobs", "partitions": 4, "retention": {"age_s": 604800.0}}]}
+    )
+
     name: Annotated[TopicName, Field(description="Parts of `a-z0-9_-` with dots between them.")]
     partitions: Annotated[int, Field(ge=0, le=1024, description="0 means 1. Fixed once it is made.")] = 0
     storage: Annotated[
@@ -114,12 +118,18 @@ class NewTopic(Body):
 class TopicChange(Body):
     """What to change of a topic; fields left out stay as they are."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"retention": {"age_s": 86400.0}, "limits": {"message_bytes": 1048576}}]}
+    )
+
     retention: RetentionBody = RetentionBody()
     limits: LimitsBody = LimitsBody()
 
 
 class Purge(Body):
     """Which messages to drop; without fields, all."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"partition": 0, "before_offset": 1200}]})
 
     partition: Uint32 | None = None
     before_offset: Annotated[Uint64 | None, Field(description="Only messages below this offset.")] = None
@@ -139,6 +149,12 @@ class GroupDetail(Group):
 
 class Seek(Body):
     """Where a group goes on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"position": "2025-07-18T20:42:34Z", "topic": "telemetry", "partition": 0, "dry_run": True}]
+        }
+    )
 
     position: Annotated[
         str,
@@ -173,6 +189,8 @@ class Sought(BaseModel):
 class Letters(Body):
     """Which dead letters: `all`, or some of one partition."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"all": True}, {"offsets": [7], "partition": 0}]})
+
     all: Annotated[bool, Field(description="All that are there now.")] = False
     offsets: Annotated[list[Uint64], Field(max_length=10_000, description="Only these.")] = []
     partition: Annotated[
@@ -188,6 +206,8 @@ class Letters(Body):
 
 class ReplayLetters(Letters):
     """Which dead letters to replay, and how fast."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"all": True, "rate": 50}]})
 
     rate: Annotated[int, Field(ge=0, le=1_000_000, description="Messages a second at most; 0 means 100.")] = 0
 

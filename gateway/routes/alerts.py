@@ -14,7 +14,7 @@ from gateway.access import Role, needs
 from gateway.alerts import schemas as alert_schemas
 from gateway.alerts import shapes as alert_shapes
 from gateway.alerts.pages import alerts_by_state
-from gateway.answers import unless_known
+from gateway.answers import page_of, unless_known
 from gateway.backends import BackendsDependency
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import PAGE_SIZE_DEFAULT, EndTime, PageSize, PageToken, SmallPageSize, StartTime
@@ -75,19 +75,12 @@ _RULES: Final[dict[str, Any]] = {
     "loaded_at": "2025-07-18T20:40:00Z",
     "error": "",
 }
-_NEW_SILENCE: Final[dict[str, Any]] = {
-    "matchers": [{"name": "Hostname", "value": "node-1", "op": "="}],
-    "starts_at": "2025-07-18T20:42:00Z",
-    "ends_at": "2025-07-19T08:00:00Z",
-    "author": "kim",
-    "comment": "new fans, PO-4411",
-}
 _SILENCE: Final[dict[str, Any]] = {
     "id": _SILENCE_ID,
-    **_NEW_SILENCE,
-    "state": "active",
+    **alert_schemas.NEW_SILENCE_EXAMPLE,
+    "state": "pending",
     "created_at": "2025-07-18T20:42:00Z",
-    "matching": 1,
+    "matching": 0,
 }
 _EVENT: Final[dict[str, Any]] = {
     "id": "17",
@@ -168,14 +161,7 @@ async def list_alerts(
     states = state or [AlertState.FIRING, AlertState.PENDING]
     in_order = [_ALERT_STATES[each] for each in AlertState if each in states]
     page = await alerts_by_state(backends.alerts, wanted, in_order, page_size or PAGE_SIZE_DEFAULT, page_token)
-    return unless_known(
-        request,
-        {
-            "alerts": [alert_shapes.alert(each) for each in page.alerts],
-            "next_page_token": page.next_page_token,
-            "total": page.total,
-        },
-    )
+    return unless_known(request, page_of("alerts", alert_shapes.alert, page) | {"total": page.total})
 
 
 @router.get(
@@ -209,11 +195,7 @@ async def list_silences(
         page_token=page_token,
     )
     page = await backends.alerts.list_silences(wanted)
-    content = {
-        "silences": [alert_shapes.silence(each) for each in page.silences],
-        "next_page_token": page.next_page_token,
-    }
-    return unless_known(request, content)
+    return unless_known(request, page_of("silences", alert_shapes.silence, page))
 
 
 @router.post(
@@ -292,10 +274,7 @@ async def list_alert_history(
         page_size=page_size,
         page_token=page_token,
     )
-    page = await backends.alerts.history(wanted)
-    return JsonResponse(
-        {"events": [alert_shapes.event(each) for each in page.events], "next_page_token": page.next_page_token}
-    )
+    return JsonResponse(page_of("events", alert_shapes.event, await backends.alerts.history(wanted)))
 
 
 def _described(body: alert_schemas.NewSilence) -> str:

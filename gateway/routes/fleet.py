@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from gateway import schemas, shapes
 from gateway.backends import BackendsDependency
-from gateway.csv_answers import VARY, csv_response, wants_csv
+from gateway.csv_answers import csv_response
+from gateway.negotiation import best_coding, wants_csv
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import Metrics
 from gateway.routes.gpus import COMPLETE
@@ -50,7 +51,7 @@ async def get_fleet(request: Request, backends: BackendsDependency, metric: Metr
         columns = [places.gpus, places.hosts, places.indexes, places.models, times]
         rows = zip(*columns, *(column.values for column in answer.columns), strict=True)
         return csv_response("fleet", header, rows)
-    gzipped = "gzip" in request.headers.get("accept-encoding", "")
+    coding = best_coding(request)
     body = await places.followed_by(
         {
             "time": time.time(),
@@ -58,7 +59,7 @@ async def get_fleet(request: Request, backends: BackendsDependency, metric: Metr
             "columns": shapes.columns(answer.columns),
             "completeness": shapes.completeness(answer.completeness),
         },
-        gzipped=gzipped,
+        coding,
     )
-    headers = {"Vary": "Accept, Accept-Encoding", "Content-Encoding": "gzip"} if gzipped else VARY
+    headers = {"Vary": "Accept, Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
     return Response(body, media_type="application/json", headers=headers)

@@ -28,8 +28,9 @@ DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-5fd4f087-86f3-7a43-b711-4771313afc50",Hos
 router = APIRouter(tags=["process"])
 
 MaxAge = Annotated[
-    Annotated[int, BeforeValidator(parse_step), WithJsonSchema({"type": "string", "examples": ["5m", "1h", "365d"]})],
-    Query(description="Leave out GPUs whose newest record is older: `30s`, `5m`, `1h`, at most `366d`."),
+    Annotated[int, BeforeValidator(parse_step), WithJsonSchema({"type": "string", "examples": ["5m", "1h", "365d"]})]
+    | None,
+    Query(description="Leave out GPUs whose newest record is older: `30s`, `5m`, `1h`, at most `366d`. Unset: `5m`."),
 ]
 
 
@@ -39,14 +40,14 @@ MaxAge = Annotated[
     response_class=Response,
     responses=responses(_EXAMPLE, HTTPStatus.BAD_REQUEST, *UPSTREAM, media_type="text/plain"),
 )
-async def get_gpu_metrics(backends: BackendsDependency, max_age: MaxAge = MAX_AGE_US) -> Response:
+async def get_gpu_metrics(backends: BackendsDependency, max_age: MaxAge = None) -> Response:
     """In Prometheus' text format, with dcgm-exporter's names, labels and types, so that what was written for it works
     here. Metrics for which it has no name begin with `gpu_`. GPUs that nobody has heard of for 5 minutes are left out.
     """
     answer, gpus = await asyncio.gather(
         backends.collectors.get_latest(query_pb2.GetLatestRequest()), backends.inventories.all()
     )
-    since_us = time.time_ns() // 1000 - max_age
+    since_us = time.time_ns() // 1000 - (max_age or MAX_AGE_US)
     # Many lines take their time, and others are waiting.
     text = await asyncio.to_thread(render_metrics, answer, gpus, since_us)
     return Response(text, headers={"Content-Type": CONTENT_TYPE})

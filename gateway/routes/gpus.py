@@ -11,11 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import schemas, shapes
-from gateway.answers import unless_known
+from gateway.answers import page_of, unless_known
 from gateway.backends import BackendsDependency
-from gateway.csv_answers import VARY, csv_response, wants_csv
+from gateway.csv_answers import VARY, csv_response
+from gateway.negotiation import wants_csv
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import (
+    INSTANT_US_MAX,
+    INSTANT_US_MIN,
     PAGE_SIZE_DEFAULT,
     Aggregation,
     ChosenAggregation,
@@ -78,12 +81,8 @@ async def list_gpus(
 
 def gpu_page(page: query_pb2.ListGpusResponse) -> Json:
     """A page of GPUs as it is answered."""
-    return {
-        "gpus": [shapes.gpu(each) for each in page.gpus],
-        "next_page_token": page.next_page_token,
-        "total": page.total,
-        "completeness": shapes.completeness(page.completeness),
-    }
+    about = {"total": page.total, "completeness": shapes.completeness(page.completeness)}
+    return page_of("gpus", shapes.gpu, page) | about
 
 
 # The routes below `/gpus/{gpu}` come before it: a GPU's name may hold slashes.
@@ -238,8 +237,8 @@ def _series_range(gpu: query_pb2.Gpu, start_us: int | None, end_us: int | None) 
     if end_us is None:
         end_us = gpu.last_seen.ToMicroseconds() + 1
         if start_us is not None and start_us >= end_us:
-            end_us = start_us + SERIES_RANGE_US
-    return _range(end_us - SERIES_RANGE_US if start_us is None else start_us, end_us)
+            end_us = min(start_us + SERIES_RANGE_US, INSTANT_US_MAX)
+    return _range(max(end_us - SERIES_RANGE_US, INSTANT_US_MIN) if start_us is None else start_us, end_us)
 
 
 def _range(start_us: int | None, end_us: int | None) -> query_pb2.TimeRange:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import schemas, shapes
-from gateway.answers import unless_known
+from gateway.answers import page_of, unless_known
 from gateway.backends import BackendsDependency
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import PAGE_SIZE_DEFAULT, HostName, PageSize, PageToken
@@ -50,12 +50,8 @@ async def list_hosts(
     """A page of hosts; the one without a name holds the GPUs whose source did not say."""
     wanted = query_pb2.ListHostsRequest(page_size=page_size, page_token=page_token)
     page = await backends.collectors.list_hosts(wanted)
-    content = {
-        "hosts": [shapes.host(each) for each in page.hosts],
-        "next_page_token": page.next_page_token,
-        "completeness": shapes.completeness(page.completeness),
-    }
-    return unless_known(request, content)
+    completeness = shapes.completeness(page.completeness)
+    return unless_known(request, page_of("hosts", shapes.host, page) | {"completeness": completeness})
 
 
 @router.get(

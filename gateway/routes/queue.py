@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from gateway import schemas
+from gateway.answers import page_of
 from gateway.backends import BackendsDependency
 from gateway.openapi import API, UPSTREAM, responses
 from gateway.parameters import PAGE_SIZE_DEFAULT, PageSize, PageToken
@@ -87,7 +88,7 @@ _GROUP: Final = {
     "mode": "ordered",
     "ack_wait_s": 30.0,
     "max_deliver": 10,
-    "backoff_s": [1.0, 5.0],
+    "backoff_s": [],
     "dead_letter_topic": "",
     "max_unacked": 1000000,
     "positions": [{"topic": "telemetry", "partition": 0, "acked_through": 1192, "end_offset": 1200}],
@@ -118,10 +119,7 @@ async def list_topics(
 ) -> Response:
     """A page of topics."""
     wanted = queue_admin_pb2.ListTopicsRequest(page_size=page_size, page_token=page_token)
-    page = await backends.queue.list_topics(wanted)
-    return JsonResponse(
-        {"topics": [shapes.topic(each) for each in page.topics], "next_page_token": page.next_page_token}
-    )
+    return JsonResponse(page_of("topics", shapes.topic, await backends.queue.list_topics(wanted)))
 
 
 @router.get(
@@ -153,10 +151,7 @@ async def list_groups(
 ) -> Response:
     """A page of groups and where they stand in each partition."""
     wanted = queue_admin_pb2.ListGroupsRequest(topic=topic, page_size=page_size, page_token=page_token)
-    page = await backends.queue.list_groups(wanted)
-    return JsonResponse(
-        {"groups": [shapes.group(each) for each in page.groups], "next_page_token": page.next_page_token}
-    )
+    return JsonResponse(page_of("groups", shapes.group, await backends.queue.list_groups(wanted)))
 
 
 @router.get(

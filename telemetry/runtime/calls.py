@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from telemetry.runtime.channel import open_channel
 from telemetry.runtime.credentials import Credentials
+from telemetry.runtime.request_ids import request_metadata
 
 if TYPE_CHECKING:
     from grpc.aio import UnaryUnaryMultiCallable
@@ -168,7 +169,7 @@ class Upstream:
         deadline_s: float | None = None,
     ) -> _Response:
         try:
-            response = await method(request, timeout=deadline_s or self.deadline_s)
+            response = await method(request, timeout=deadline_s or self.deadline_s, metadata=request_metadata())
         except grpc.aio.AioRpcError as error:
             raise self._failed(error) from None
         self.observe(self.name, grpc.StatusCode.OK.name)

@@ -21,6 +21,7 @@ from prometheus_client import Counter, Histogram
 
 from telemetry.runtime.grpc_tokens import GuardCalls
 from telemetry.runtime.listen import bind, join_address
+from telemetry.runtime.request_ids import call_as_metadata_says
 from telemetry.runtime.security import OPEN, Security
 from telemetry.runtime.status import CodedError, InvalidArgumentError, UnavailableError, to_status
 from telemetry.runtime.tokens import Role
@@ -76,6 +77,9 @@ CHANNEL_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 """What every client of ours opens its channel with."""
+
+SLOW_S: Final = 1.0
+"""A call with one answer that takes longer is logged; who waits for it may have given up by then."""
 
 Context = grpc.aio.ServicerContext
 
@@ -168,10 +172,13 @@ class _CallInterceptor(AsyncServerInterceptor):
 
     def __init__(self, services: Sequence[str]) -> None:
         self.refused_services = frozenset(services)
+        self._streams: set[str] = set()
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         async def found(details: Any) -> Any:
             handler = await continuation(details)
+            if handler is not None and (handler.request_streaming or handler.response_streaming):
+                self._streams.add(details.method)
             if handler is None or handler.request_streaming:
                 return handler
             # gRPC parses a single request before it calls anything of ours, and would answer UNKNOWN with a traceback.
@@ -186,6 +193,7 @@ class _CallInterceptor(AsyncServerInterceptor):
         context: Context[Any, Any],
         method_name: str,
     ) -> Any:
+        call_as_metadata_says(context.invocation_metadata() or ())
         refused = method_name.split("/")[1] in self.refused_services
         outcome: Any
         if refused:
@@ -196,12 +204,9 @@ class _CallInterceptor(AsyncServerInterceptor):
             outcome = method(request_or_iterator, context)
         if hasattr(outcome, "__aiter__"):
             return _reported_stream(outcome, context, method_name)
-        started = perf_counter()
-        async with _Reported(context, method_name):
-            response = await outcome
-        if response is not None:  # None comes from the handler of a stream that writes for itself
-            CALL_SECONDS.labels(method_name).observe(perf_counter() - started)
-        return response
+        # Streams that write for themselves are awaited too.
+        async with _Reported(context, method_name, is_unary=method_name not in self._streams):
+            return await outcome
 
 
 def _parsed(parse: Callable[[bytes], Any], request: bytes) -> Any:
@@ -219,7 +224,7 @@ async def _refuse(error: Exception) -> None:
 async def _reported_stream(
     responses: AsyncIterator[Any], context: Context[Any, Any], method: str
 ) -> AsyncIterator[Any]:
-    async with _Reported(context, method):
+    async with _Reported(context, method, is_unary=False):
         async for response in responses:
             yield response
 
@@ -227,8 +232,8 @@ async def _reported_stream(
 class _Reported:
     """Counts how a call ends and translates what it raises."""
 
-    def __init__(self, context: Context[Any, Any], method: str) -> None:
-        self._context, self._method = context, method
+    def __init__(self, context: Context[Any, Any], method: str, *, is_unary: bool) -> None:
+        self._context, self._method, self._is_unary = context, method, is_unary
 
     async def __aenter__(self) -> None:
         self._started = perf_counter()
@@ -267,5 +272,9 @@ class _Reported:
     def _count(self, code: str) -> None:
         seconds = perf_counter() - self._started
         CALLS.labels(self._method, code).inc()
-        CALL_SECONDS.labels(self._method).observe(seconds)
-        log.debug("call", extra={"method": self._method, "code": code, "peer": self._peer, "seconds": seconds})
+        fields = {"method": self._method, "code": code, "peer": self._peer, "seconds": round(seconds, 6)}
+        log.debug("call", extra=fields)
+        if self._is_unary:
+            CALL_SECONDS.labels(self._method).observe(seconds)
+            if seconds > SLOW_S:
+                log.info("a call took long", extra=fields)

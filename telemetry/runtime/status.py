@@ -26,9 +26,6 @@ HTTP_STATUS: Final = {
 }
 """The HTTP status of each gRPC status; the rest are 500."""
 
-RETRIABLE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED})
-"""Statuses after which the same request may succeed."""
-
 
 @runtime_checkable
 class CodedError(Protocol):

@@ -89,13 +89,14 @@ def _material(cert: Path, key: Path, client_ca: Path | None) -> _Material:
     authority = None if client_ca is None else read_pem(client_ca, "--tls-client-ca")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A ticket would let a client come back whose CA is no longer accepted.
+    # A session would let a client come back whose CA is no longer accepted. TLS 1.3 has none without tickets.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     load_pair(context, cert, "--tls-cert", key, "--tls-key")
     if client_ca is not None:
         load_authority(context, client_ca, "--tls-client-ca")
         context.verify_mode = ssl.CERT_REQUIRED
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
     return _Material(certificate, secret, authority, context)
 
 

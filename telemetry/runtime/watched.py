@@ -45,6 +45,7 @@ class Watched(Generic[_Value]):
         self._lock = threading.Lock()
         self._stamps = self._look()
         self._value = load()
+        self._trouble = ""
         self._look_at = clock() + RECHECK_S
 
     def current(self) -> _Value:
@@ -62,14 +63,16 @@ class Watched(Generic[_Value]):
         stamps = self._look()
         if stamps == self._stamps:
             return
-        self._stamps = stamps
-        files = ", ".join(map(str, self._paths))
         try:
             self._value = self._load()
         except StartupError as error:
-            log.error("files have changed and are of no use; what was there before stays in force: %s", error)
+            # Tried again: what was wrong, such as who may read or write a file, need not show in the stamps.
+            if str(error) != self._trouble:
+                log.error("files have changed and are of no use; what was there before stays in force: %s", error)
+            self._trouble = str(error)
         else:
-            log.info("read anew", extra={"files": files})
+            self._stamps, self._trouble = stamps, ""
+            log.info("read anew", extra={"files": ", ".join(map(str, self._paths))})
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         return [_stamp(path) for path in self._paths]

@@ -17,6 +17,7 @@ from telemetry.collector.admission import GPUS_MAX
 from telemetry.collector.collector import Collector, CollectorSettings
 from telemetry.model import GPU
 from telemetry.queue.client import OutgoingMessage, Publisher, QueueAdmin, partition_of_key
+from telemetry.queue.engines.engine import QueueEngine
 from telemetry.queue.engines.memory import MemoryEngine
 from telemetry.queue.server import QueueServer
 from telemetry.storage.tiered import TieredStore
@@ -60,9 +61,11 @@ class Pipeline:
 
 
 @asynccontextmanager
-async def pipeline(folder: Path, gpus_max: int = GPUS_MAX) -> AsyncIterator[Pipeline]:
-    """An empty queue and a collector that keeps its records in ``folder``."""
-    async with QueueServer(MemoryEngine(), grpc_port=0, http_port=0) as queue:
+async def pipeline(
+    folder: Path, gpus_max: int = GPUS_MAX, engine: QueueEngine | None = None
+) -> AsyncIterator[Pipeline]:
+    """An empty queue, in memory unless said otherwise, and a collector that keeps its records in ``folder``."""
+    async with QueueServer(engine or MemoryEngine(), grpc_port=0, http_port=0) as queue:
         address = f"127.0.0.1:{queue.grpc_port}"
         store = TieredStore(folder, synced=False)
         collector = Collector(CollectorSettings(address, workers=1, grpc_port=0, http_port=0, gpus_max=gpus_max), store)

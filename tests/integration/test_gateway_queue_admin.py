@@ -21,7 +21,6 @@ from telemetry.model import Record
 from telemetry.queue.engines.memory import MemoryEngine
 from telemetry.queue.server import QueueServer
 from telemetry.runtime.grpc_server import CHANNEL_OPTIONS
-from telemetry.v1 import queue_pb2
 from tests.integration.queue_server.wire_client import Client, read_delivery
 
 TIME = datetime(2025, 7, 18, 20, 42, 34, tzinfo=UTC)
@@ -73,17 +72,6 @@ async def publish_as(wire: Client, data: bytes, kind: str) -> None:
     await call.write(request)
     await call.done_writing()
     await call.read()
-
-
-async def bury(wire: Client, topic: str, *data: bytes) -> None:
-    """Publish messages and have the group `readers` give them up."""
-    for each in data:
-        await wire.publish(topic, each)
-    call = await wire.subscribe(topic, group="readers")
-    for _ in data:
-        delivery = await read_delivery(call)
-        await wire.settle(delivery.delivery_id, outcome=queue_pb2.ACK_OUTCOME_TERMINATE, reason="no good")
-    call.cancel()
 
 
 async def ended(api: httpx.AsyncClient, task: dict[str, Any]) -> dict[str, Any]:
@@ -231,7 +219,7 @@ WRONG_BODIES: list[tuple[str, str, Any, str]] = [
 
 
 async def test_a_wrong_body_is_refused_by_name(api: httpx.AsyncClient, wire: Client) -> None:
-    await bury(wire, "t", b"one")
+    await wire.bury("t", b"one")
     for method, path, body, named in WRONG_BODIES:
         answer = await api.request(method, path, json=body)
         assert 400 <= answer.status_code < 500, (path, body, answer.text)
@@ -287,7 +275,7 @@ async def test_dead_letters_say_where_they_came_from_and_go_back_there(api: http
     await wire.publish("t", b"zero")
     none = (await api.get("/topics/t/dead-letters")).json()
     assert none == {"topic": "t.dead-letter", "total": 0, "messages": [], "next": {}}
-    await bury(wire, "t", b"zero", b"one")
+    await wire.bury("t", b"zero", b"one")
     page = (await api.get("/topics/t/dead-letters")).json()
     assert (page["topic"], page["total"]) == ("t.dead-letter", 2)
     origin = page["messages"][1]["origin"]
@@ -313,7 +301,7 @@ async def test_dead_letters_say_where_they_came_from_and_go_back_there(api: http
 
 
 async def test_a_replay_shows_progress_and_stops_when_cancelled(api: httpx.AsyncClient, wire: Client) -> None:
-    await bury(wire, "t", *(b"%d" % number for number in range(30)))
+    await wire.bury("t", *(b"%d" % number for number in range(30)))
     task = (await api.post("/topics/t/dead-letters:replay", json={"all": True, "rate": 1})).json()
     assert (task["state"], task["total"]) == ("running", 30)
     second = await api.post("/topics/t/dead-letters:replay", json={"all": True})
@@ -337,7 +325,7 @@ async def test_what_is_alive_is_not_replayed_or_discarded(api: httpx.AsyncClient
 
 
 async def test_a_gateway_that_ends_stops_its_tasks(queue: QueueServer, wire: Client, tmp_path: Path) -> None:
-    await bury(wire, "t", *(b"%d" % number for number in range(30)))
+    await wire.bury("t", *(b"%d" % number for number in range(30)))
     async with gateway_to(queue, tmp_path, admin=True) as gateway, client_of(gateway) as api:
         await api.post("/topics/t/dead-letters:replay", json={"all": True, "rate": 1})
     async with gateway_to(queue, tmp_path, admin=True) as gateway, client_of(gateway) as api:
@@ -363,7 +351,7 @@ CHANGES = [
 
 
 async def test_nothing_can_be_changed_without_admin(queue: QueueServer, wire: Client, tmp_path: Path) -> None:
-    await bury(wire, "t", b"one")
+    await wire.bury("t", b"one")
     async with gateway_to(queue, tmp_path) as gateway, client_of(gateway) as api:
         for method, path in CHANGES:
             answer = await api.request(method, path, json={} if method != "GET" else None)

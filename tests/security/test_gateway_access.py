@@ -204,6 +204,7 @@ async def test_what_a_page_may_do_is_said_strictly(gateway: Guarded) -> None:
     assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     assert "camera=()" in answer.headers["permissions-policy"]
     assert "server" not in answer.headers
+    assert "strict-transport-security" not in answer.headers, "it was asked in the clear"
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 

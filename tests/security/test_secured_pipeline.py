@@ -156,7 +156,9 @@ async def _watch(api: str, keys: Keys, alerts: str) -> None:
             async for line in events.aiter_lines():
                 if line.startswith("data:") and gpu in line:
                     break
-        stats = (await client.get(f"{api}/queue/stats")).json()
+        answer = await client.get(f"{api}/queue/stats")
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        stats = answer.json()
         assert {topic["topic"] for topic in stats["topics"]} >= {"telemetry", "live"}
         services = {each["name"]: each["state"] for each in (await client.get(f"{api}/health")).json()["services"]}
         assert set(services.values()) == {"ok"}, services

@@ -20,6 +20,7 @@ from telemetry.runtime.security import SecurityFlags
 from telemetry.runtime.token_file import add_token
 from telemetry.runtime.tokens import Role, Tokens
 from tests.security.certificates import Authority, Pair
+from tests.unit.test_docs import commands_in
 
 NOBODY = 65534
 
@@ -183,7 +184,7 @@ def test_tokens_that_everybody_can_write_are_refused(tmp_path: Path) -> None:
 def test_every_process_has_the_same_flags(name: str) -> None:
     command = load(name)
     if isinstance(command, click.Group):
-        command = command.commands["serve"]
+        command = command.get_command(click.Context(command), "serve") or command
     flags = {flag for each in command.params for flag in each.opts}
     assert {"--tls-cert", "--tls-key", "--tls-client-ca", "--tokens", "--insecure", "--rate-limit"} <= flags
     assert name == "queue" or {"--ca", "--client-cert", "--client-key", "--token-file"} <= flags
@@ -193,8 +194,7 @@ def test_every_command_that_calls_others_can_show_who_it_is() -> None:
     lacking = []
     for name in SUBCOMMANDS:
         command = load(name)
-        nested = command.commands.values() if isinstance(command, click.Group) else [command]
-        for each in nested:
+        for each in commands_in(command):
             flags = {flag for option in each.params for flag in option.opts}
             if flags & {"--queue", "--collector"} and not {"--ca", "--token-file"} <= flags:
                 lacking.append(each.name)

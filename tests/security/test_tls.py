@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -195,6 +196,37 @@ async def test_a_ca_that_is_no_longer_accepted_lets_nobody_in_who_comes_anew(
 
         await until(is_refused)
         await ask(server, Credentials(made.path, new.cert, new.key))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_lets_nobody_in_whose_ca_is_no_longer_accepted(
+    version: ssl.TLSVersion, made: Authority, server_pair: Pair, tmp_path: Path, authority: Authority
+) -> None:
+    accepted = tmp_path / "accepted.pem"
+    shutil.copy(made.path, accepted)
+    old = made.sign("returning-client")
+    context = Credentials(made.path, old.cert, old.key).tls_context()
+    assert context is not None
+    context.maximum_version = version
+    async with serving(flags_of(server_pair, accepted)) as server:
+
+        def answer(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+            with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+                try:
+                    with context.wrap_socket(connection, server_hostname="localhost", session=session) as wrapped:
+                        wrapped.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                        return wrapped.recv(1 << 16), wrapped.session
+                except (ssl.SSLError, ConnectionError):
+                    return b"", None
+
+        _, session = await asyncio.to_thread(answer, None)
+        shutil.copy(authority.path, accepted)
+
+        async def is_refused() -> bool:
+            return not (await asyncio.to_thread(answer, None))[0]
+
+        await until(is_refused)
+        assert (await asyncio.to_thread(answer, session))[0] == b""
 
 
 async def test_messages_flow_on_while_certificates_change(authority: Authority) -> None:

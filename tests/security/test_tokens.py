@@ -27,7 +27,7 @@ from telemetry.queue.server import QueueServer
 from telemetry.runtime.channel import open_channel
 from telemetry.runtime.security import SecurityFlags
 from telemetry.runtime.token_file import add_token, remove_token
-from telemetry.runtime.tokens import Right, Role
+from telemetry.runtime.tokens import Right, Role, Tokens
 from telemetry.v1 import queue_pb2, queue_pb2_grpc
 from tests.security.conftest import serving
 
@@ -373,3 +373,19 @@ async def _publish_on_and_on(publisher: Publisher) -> None:
 async def _once(request: _Request) -> AsyncIterator[_Request]:
     yield request
     await asyncio.sleep(60)
+
+
+def test_a_file_that_was_refused_counts_as_soon_as_it_is_mended_even_without_a_change_of_it(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    before = add_token(tokens, "before", Role.VIEW, {})
+    now = 0.0
+    accepted = Tokens(tokens, lambda: now)
+    fresh = tmp_path / "fresh"
+    after = add_token(fresh, "after", Role.VIEW, {})
+    fresh.chmod(0o666)  # which the log tells to mend
+    fresh.replace(tokens)
+    now += 60
+    assert accepted.find(before) is not None
+    tokens.chmod(0o600)
+    now += 60
+    assert (accepted.find(before), accepted.find(after) is not None) == (None, True)

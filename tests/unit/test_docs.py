@@ -25,8 +25,10 @@ def commands_in(command: click.Command) -> Iterator[click.Command]:
     """A command, and those within it."""
     yield command
     if isinstance(command, click.Group):
-        for nested in command.commands.values():
-            yield from commands_in(nested)
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if nested := command.get_command(context, name):
+                yield from commands_in(nested)
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -109,19 +110,23 @@ class SqliteCatalogue:
         # Group, topic id and partition of which there are attempts; most never have any, and cost nothing then.
         self._with_attempts: set[tuple[str, int, int]] = set()
         try:
-            self._connection = files.connect(path)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-            self.is_new = version == 0
-            if version < SCHEMA_VERSION:
-                schema = (_SCHEMA if self.is_new else "") + _SECOND_SCHEMA
-                self._connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            with ExitStack() as opened:
+                self._connection = files.connect(path)
+                opened.callback(self._connection.close)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+                if version > SCHEMA_VERSION:
+                    raise DataDirectoryError(
+                        f"{path} has version {version}; this program reads {SCHEMA_VERSION} and older"
+                    )
+                self.is_new = version == 0
+                if version < SCHEMA_VERSION:
+                    schema = (_SCHEMA if self.is_new else "") + _SECOND_SCHEMA
+                    self._connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                opened.pop_all()
         except sqlite3.Error as error:
             raise DataDirectoryError(f"{path} cannot be used: {error}") from None
-        if version > SCHEMA_VERSION:
-            self.close()
-            raise DataDirectoryError(f"{path} has version {version}; this program reads {SCHEMA_VERSION} and older")
         self._commit = GroupCommit("queue-catalogue", self._gather, self._write, self._finish)
 
     def load(self) -> Kept:

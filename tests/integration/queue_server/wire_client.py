@@ -30,12 +30,12 @@ class Client:
         self.admin = QueueAdminServiceStub(channel)
 
     @staticmethod
-    def request(topic: str, *data: bytes, **fields: Any) -> queue_pb2.PublishRequest:
-        """A request to publish messages with this data."""
-        messages = [queue_pb2.Message(data=each) for each in data]
+    def request(topic: str, *data: bytes | queue_pb2.Message, **fields: Any) -> queue_pb2.PublishRequest:
+        """A request to publish messages, or messages with this data."""
+        messages = [each if isinstance(each, queue_pb2.Message) else queue_pb2.Message(data=each) for each in data]
         return queue_pb2.PublishRequest(topic=topic, batch=queue_pb2.MessageBatch(messages=messages), **fields)
 
-    async def publish(self, topic: str, *data: bytes, **fields: Any) -> queue_pb2.PublishReceipt:
+    async def publish(self, topic: str, *data: bytes | queue_pb2.Message, **fields: Any) -> queue_pb2.PublishReceipt:
         """Store one batch and return its receipt."""
         call = self.queue.Publish()
         await call.write(self.request(topic, *data, **fields))
@@ -67,6 +67,16 @@ class Client:
         assert not response.HasField("error"), response.error
         assert [each.delivery_id for each in response.results] == list(delivery_ids)
         return [each.status for each in response.results]
+
+    async def bury(self, topic: str, *data: bytes | queue_pb2.Message, group: str = "readers") -> None:
+        """Publish messages and have a group give them up."""
+        for each in data:
+            await self.publish(topic, each)
+        call = await self.subscribe(topic, group=group)
+        for _ in data:
+            delivery = await read_delivery(call)
+            await self.settle(delivery.delivery_id, outcome=queue_pb2.ACK_OUTCOME_TERMINATE, reason="no good")
+        call.cancel()
 
     async def health(self, service: str = "") -> int:
         """The health of a service."""

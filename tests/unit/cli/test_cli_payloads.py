@@ -43,7 +43,8 @@ def test_json_is_a_value_for_scripts_and_a_line_for_people() -> None:
 
 
 def test_a_live_update_is_told_by_gpu() -> None:
-    update = LiveUpdate(["GPU-1", "GPU-2"], [0, 1_000_000], {"temperature": LiveColumn([41.0, None], [40.0], [42.0])})
+    column = LiveColumn([41.0, None], [40.0, None], [42.0, None])
+    update = LiveUpdate(["GPU-1", "GPU-2"], [0, 1_000_000], {"temperature": column})
     live = message(update.encode(), LIVE_CONTENT_TYPE)
     assert list(payload_lines(live))[1:] == [
         "1970-01-01T00:00:00.000Z GPU-1 temperature=41",

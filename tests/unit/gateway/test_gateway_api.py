@@ -216,6 +216,8 @@ async def test_a_series_is_columns_over_steps(client: httpx.AsyncClient, collect
         ({"start_time": NEWEST_S - 60}, (NEWEST_S - 60) * 1_000_000, NEWEST_S * 1_000_000 + 1),
         ({"end_time": NEWEST_S - 60}, (NEWEST_S - 960) * 1_000_000, (NEWEST_S - 60) * 1_000_000),
         ({"start_time": NEWEST_S + 60}, (NEWEST_S + 60) * 1_000_000, (NEWEST_S + 960) * 1_000_000),
+        ({"end_time": -62135596740}, -62135596800_000000, -62135596740_000000),  # the year 1
+        ({"start_time": 253402300799}, 253402300799_000000, 253402300799_999999),
     ],
 )
 async def test_the_range_of_a_series_has_a_default(

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gzip
 import io
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
+from gateway.csv_answers import PIECE_ROWS
+from gateway.places import zstd
 from gateway.server import GatewayServer
 from telemetry.runtime.grpc_server import GrpcServer
 from telemetry.runtime.logs import JsonFormatter
-from tests.unit.gateway.services import FakeCollector, gateway_to
+from tests.unit.gateway.services import FakeCollector, gateway_to, gpu_message
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -163,11 +168,45 @@ async def test_the_fleet_is_the_same_to_clients_that_take_gzip_and_to_those_that
     assert bodies[1:] == bodies[:-1]
 
 
+@pytest.mark.parametrize(
+    ("accept", "coding"),
+    [
+        ("gzip, deflate, br, zstd", "zstd"),
+        ("gzip;q=1.0, zstd;q=0.5", "gzip"),
+        ("zstd;q=0, gzip", "gzip"),
+        ("gzip;q=0", None),
+        ("br, *", None),
+        ("ZSTD", "zstd"),
+    ],
+)
+async def test_the_smallest_coding_that_a_client_likes_best_is_sent(
+    client: httpx.AsyncClient, accept: str, coding: str | None
+) -> None:
+    async with client.stream("GET", "/api/v1/fleet", headers={"Accept-Encoding": accept}) as answer:
+        assert answer.headers.get("content-encoding") == coding
+        assert answer.headers["vary"] == "Accept, Accept-Encoding"
+        body = b"".join([piece async for piece in answer.aiter_raw()])
+    unpack: dict[str | None, Callable[[bytes], bytes]] = {"zstd": zstd.decompress, "gzip": gzip.decompress, None: bytes}
+    assert len(orjson.loads(unpack[coding](body))["gpus"]) == 6
+
+
 async def test_the_fleet_comes_as_csv_for_those_who_want_it(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/v1/fleet", params={"metric": "temperature"}, headers={"Accept": "text/csv"})
     header, first, *_ = table(answer)
     assert header == ["gpu", "host", "index", "model", "timestamp", "temperature"]
     assert first == ["GPU-5b8ae3c1", "node-1", "1", "NVIDIA H100 80GB HBM3", "2025-07-18T20:42:34Z", "60.0"]
+
+
+async def test_a_large_table_is_sent_in_pieces_while_it_is_made(
+    client: httpx.AsyncClient, collector: FakeCollector
+) -> None:
+    collector.gpus = [gpu_message(f"GPU-{number:04}", "node-1", "0") for number in range(2 * PIECE_ROWS + 10)]
+    headers = {"Accept": "text/csv", "Accept-Encoding": "identity"}
+    async with client.stream("GET", "/api/v1/fleet", headers=headers) as answer:
+        assert "content-length" not in answer.headers
+        await answer.aread()
+    _, *rows = table(answer)
+    assert [row[0] for row in rows] == [gpu.gpu for gpu in collector.gpus]
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,10 @@ async def test_filters_choose_metrics(queue: FakeQueue, stream: Streams) -> None
 async def test_a_message_that_cannot_be_read_stops_nothing(queue: FakeQueue, stream: Streams) -> None:
     await queue.subscribed.wait()
     uneven = b'{"gpus":["a","b"],"timestamps_us":[1,2],"columns":{"x":{"last":[1],"min":[1],"max":[1]}},"labels":{}}'
+    no_list = b'{"gpus":1,"timestamps_us":[],"columns":{},"labels":{}}'
+    no_labels = b'{"gpus":[],"timestamps_us":[],"columns":{},"labels":{"GPU-a":"x"}}'
     async with stream() as events:
-        queue.send(b"not json", b"[]", b'{"gpus": 1}', uneven, live_update("GPU-a"))
+        queue.send(b"not json", b"[]", b'{"gpus": 1}', uneven, no_list, no_labels, live_update("GPU-a"))
         assert (await events.next_event()).data["gpus"] == ["GPU-a"]
 
 

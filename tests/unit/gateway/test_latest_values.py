@@ -11,6 +11,7 @@ import pytest
 
 from gateway.latest import LatestValues
 from gateway.server import GatewayServer
+from telemetry.runtime.request_ids import REQUEST_ID, call_it, request_metadata
 from telemetry.v1 import query_pb2
 from tests.unit.gateway.services import FakeCollector
 
@@ -20,11 +21,13 @@ class Gathering:
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.asked_as: list[object] = []
         self.may_answer = asyncio.Event()
         self.cancelled = 0
 
     async def list_gpus(self, request: query_pb2.ListGpusRequest) -> query_pb2.ListGpusResponse:
         self.asked.append(list(request.selector.gpus))
+        self.asked_as.append(request_metadata())
         try:
             await self.may_answer.wait()
         except asyncio.CancelledError:
@@ -64,6 +67,23 @@ async def test_what_is_wanted_while_a_question_is_on_its_way_is_asked_together(
     assert [each and each.values["temperature"] for each in answers] == [1.0, 2.0, 3.0, 2.0, None]
 
 
+async def test_a_question_goes_by_the_name_of_the_request_that_asked_first(
+    latest: LatestValues, collectors: Gathering
+) -> None:
+    async def ask(gpu: str, name: str) -> None:
+        call_it(name)
+        await latest.of(gpu)
+
+    first = asyncio.create_task(ask("GPU1", "a"))
+    while not collectors.asked:
+        await asyncio.sleep(0)
+    rest = [asyncio.create_task(ask(*each)) for each in (("GPU2", "b"), ("GPU3", "c"))]
+    await asyncio.sleep(0)
+    collectors.may_answer.set()
+    await asyncio.gather(first, *rest)
+    assert collectors.asked_as == [((REQUEST_ID, "a"),), ((REQUEST_ID, "b"),)]
+
+
 async def test_a_question_for_which_nobody_waits_any_more_is_taken_back(
     latest: LatestValues, collectors: Gathering
 ) -> None:
@@ -81,6 +101,19 @@ async def test_a_question_for_which_nobody_waits_any_more_is_taken_back(
     again = await latest.of("GPU4")
     assert again is not None
     assert again.values == {"temperature": 4.0}
+
+
+async def test_a_question_that_is_taken_back_before_it_has_begun_holds_up_no_other(
+    latest: LatestValues, collectors: Gathering
+) -> None:
+    collectors.may_answer.set()
+    gone = asyncio.create_task(latest.of("GPU1"))
+    await asyncio.sleep(0)
+    gone.cancel()  # it is put in this very round of the loop
+    await asyncio.wait({gone})
+    assert not collectors.asked
+    async with asyncio.timeout(10):
+        assert await latest.of("GPU4") is not None
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -41,6 +41,8 @@ def test_an_instant_is_rfc_3339_or_seconds(text: str, instant_us: int) -> None:
         ("nan", "years"),
         ("inf", "years"),
         ("1e30", "years"),
+        ("0001-01-01T00:00:00+01:00", "years"),
+        ("9999-12-31T23:59:59-01:00", "years"),
     ],
 )
 def test_another_instant_is_refused_with_the_reason(text: str, complaint: str) -> None:

@@ -7,7 +7,7 @@ import gzip
 import orjson
 import pytest
 
-from gateway.places import INLINE_BYTES_MAX, Places
+from gateway.places import INLINE_BYTES_MAX, Places, zstd
 from telemetry.v1 import query_pb2
 
 GPUS = [f"GPU-{number}" for number in range(300)]
@@ -22,10 +22,12 @@ async def test_what_follows_is_the_same_compressed_or_not_however_often(values: 
     places = Places(INVENTORY, [*GPUS, "unknown"])
     for turn in range(3):
         more = {"time": turn, "columns": {"temperature": values}}
-        plain = await places.followed_by(more, gzipped=False)
-        compressed = await places.followed_by(more, gzipped=True)
+        plain = await places.followed_by(more, "")
+        compressed = await places.followed_by(more, "gzip")
         assert gzip.decompress(compressed) == plain
-        assert len(compressed) < len(plain)
+        smaller = await places.followed_by(more, "zstd")
+        assert zstd.decompress(smaller) == plain
+        assert len(smaller) < len(compressed) < len(plain)
         answer = orjson.loads(plain)
         assert answer["gpus"] == [*GPUS, "unknown"]
         assert (answer["hosts"][9], answer["indexes"][9], answer["models"][9]) == ("node-1", "1", "H100")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ from prometheus_client import REGISTRY
 
 from telemetry.runtime.errors import PortInUseError, StartupError
 from telemetry.runtime.grpc_server import CHANNEL_OPTIONS, SERVER_OPTIONS, GrpcServer
+from telemetry.runtime.logs import LOG_FIELDS
+from telemetry.runtime.request_ids import REQUEST_ID
 from telemetry.runtime.status import InvalidArgumentError, UnavailableError
 from telemetry.v1 import query_pb2
 
@@ -114,6 +117,11 @@ def calls_counted(method: str, code: str) -> float:
     return REGISTRY.get_sample_value("telemetry_grpc_calls_total", labels) or 0.0
 
 
+def calls_timed(method: str) -> float:
+    labels = {"method": f"/{NAME}/{method}"}
+    return REGISTRY.get_sample_value("telemetry_grpc_call_seconds_count", labels) or 0.0
+
+
 async def test_health_is_not_serving_until_it_is_said(server: GrpcServer, channel: grpc.aio.Channel) -> None:
     for service in ("", NAME):
         assert await health_of(channel, service) == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -188,6 +196,38 @@ async def test_an_unexpected_error_is_logged_and_not_shown(
     assert refusal.value.code() is grpc.StatusCode.INTERNAL
     assert "secret" not in (refusal.value.details() or "")
     assert "the secret of the house" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "counted"), [("Unary", "hello", 1), ("Unary", "wrong", 1), ("Written", "wrong", 0)]
+)
+async def test_calls_with_one_answer_are_timed_once_however_they_end(
+    server: GrpcServer, channel: grpc.aio.Channel, method: str, text: str, counted: int
+) -> None:
+    await server.set_serving()
+    before = calls_timed(method)
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        await say(channel, method, text)
+    assert calls_timed(method) == before + counted
+
+
+@pytest.mark.parametrize(
+    ("name", "noted"), [("load-test/17", "load-test/17"), ("two words", None), ("x" * 129, None), ("", None)]
+)
+async def test_only_a_good_name_of_a_request_is_noted(
+    server: GrpcServer, channel: grpc.aio.Channel, name: str, noted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.set_serving()
+    seen: list[object] = []
+
+    def act(_: Echo, text: str) -> StringValue:
+        seen.append(LOG_FIELDS.get().get("request_id"))
+        return StringValue()
+
+    monkeypatch.setattr(Echo, "act", act)
+    method = channel.unary_unary(f"/{NAME}/Unary", StringValue.SerializeToString, StringValue.FromString)
+    await method(StringValue(), metadata=((REQUEST_ID, name),))
+    assert seen == [noted]
 
 
 async def test_bytes_that_are_no_request_are_an_invalid_argument(server: GrpcServer, channel: grpc.aio.Channel) -> None:
