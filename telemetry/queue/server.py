@@ -20,7 +20,7 @@ from telemetry.queue.services.queue_service import QueueService
 from telemetry.queue.services.seal import Seal
 from telemetry.queue.stats import ServerStats
 from telemetry.runtime.errors import StartupError
-from telemetry.runtime.grpc_server import GrpcServer
+from telemetry.runtime.grpc_server import CALLS_MAX, GrpcServer
 from telemetry.runtime.http import HttpServer
 from telemetry.runtime.security import OPEN, Security
 from telemetry.runtime.tokens import Role
@@ -80,6 +80,8 @@ class QueueServer:
             security=security,
             # These decide by topic.
             roles={_QUEUE.full_name: Role.NONE, _ADMIN.full_name: Role.NONE},
+            # A subscription that acks is two calls; what is beyond its own limit shall be told so by that.
+            calls_max=2 * engine.limits.max_subscriptions + CALLS_MAX,
         )
         self._http = HttpServer(admin_app(self), host, {http_flag: http_port}, drain_s=CLOSE_S, security=security)
         self._started_us = 0

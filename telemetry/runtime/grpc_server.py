@@ -35,7 +35,7 @@ MESSAGE_BYTES_MAX: Final = 16 << 20
 """Largest gRPC message sent or received: a batch of 8 MiB and its envelope, with room."""
 
 CALLS_MAX: Final = 4096
-"""Most calls open at once; one more is refused with RESOURCE_EXHAUSTED."""
+"""Most calls open at once, unless a server says otherwise; one more is refused with RESOURCE_EXHAUSTED."""
 
 SERVER_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -52,9 +52,8 @@ SERVER_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.http2.ping_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Who connects and says nothing, or slowly, is let go; nobody holds more than his share of calls or metadata.
+    # Who connects and says nothing, or slowly, is let go; nobody sends more than his share of metadata.
     ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.max_concurrent_streams", 1024),
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
     # After an hour clients are sent to a new connection for new calls, so that certificates and addresses are looked at
@@ -101,6 +100,7 @@ class GrpcServer:
         with_reflection: bool = True,
         security: Security = OPEN,
         roles: Mapping[str, Role] | None = None,
+        calls_max: int = CALLS_MAX,
     ) -> None:
         """Prepare to serve.
 
@@ -112,6 +112,7 @@ class GrpcServer:
             with_reflection: whether clients may list services and their messages.
             security: what guards the port.
             roles: with tokens, the role that a method or a service needs; see :class:`GuardCalls`.
+            calls_max: most calls open at once, streams included.
         """
         self._security = security
         self._host, self._wanted, self._flag = host, port, flag
@@ -122,7 +123,10 @@ class GrpcServer:
             needed = {reflection.SERVICE_NAME: Role.NONE, **(roles or {})}
             interceptors.append(GuardCalls(security.tokens, needed, security.rates))
         self._server = grpc.aio.server(
-            options=SERVER_OPTIONS, interceptors=interceptors, maximum_concurrent_rpcs=CALLS_MAX
+            # A connection may have as many, or a client that has more waits for ever without being told why.
+            options=(*SERVER_OPTIONS, ("grpc.max_concurrent_streams", calls_max)),
+            interceptors=interceptors,
+            maximum_concurrent_rpcs=calls_max,
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -258,3 +258,18 @@ async def test_a_draining_server_takes_no_new_streams(server: QueueServer, clien
     for call in (client.queue.Publish(), client.queue.Subscribe(), client.queue.Ack()):
         assert (await ending(call))[0] is grpc.StatusCode.UNAVAILABLE
     assert await client.health() == 2, "NOT_SERVING"
+
+
+async def test_a_client_may_have_as_many_subscriptions_on_one_connection_as_the_queue_lets_there_be(
+    client: Client,
+) -> None:
+    calls = []
+    for number in range(1100):
+        call = client.queue.Subscribe()
+        await call.write(SubscribeRequest(start=SubscribeStart(topics=[f"t.{number % 10}"])))
+        calls.append(call)
+    async with asyncio.timeout(30):
+        for call in calls:
+            assert (await call.read()).HasField("started")
+    for call in calls:
+        call.cancel()
