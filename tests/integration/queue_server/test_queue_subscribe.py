@@ -270,6 +270,6 @@ async def test_a_client_may_have_as_many_subscriptions_on_one_connection_as_the_
         calls.append(call)
     async with asyncio.timeout(30):
         for call in calls:
-            assert (await call.read()).HasField("started")
+            assert (await read(call)).HasField("started")
     for call in calls:
         call.cancel()
