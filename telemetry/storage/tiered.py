@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -116,12 +116,15 @@ class TieredStore:
                 raise DataDirectoryError(
                     f"{hot} holds records but {database} is missing; put it back or move the records away"
                 )
-            self._checkpoint = Checkpoint(database, synced=synced)
-            self._positions = self._checkpoint.positions()
-            extent = self._checkpoint.quarantine()
-            self._quarantine = quarantine.Quarantine(directory, extent, synced=synced, bytes_max=quarantine_bytes)
-            self._hot = HotTier(hot, self._checkpoint, self._tails, synced=synced, rotate_bytes=rotate_bytes)
-            self._cold = ColdSet(directory / "cold", self._checkpoint)
+            with ExitStack() as opened:
+                self._checkpoint = Checkpoint(database, synced=synced)
+                opened.callback(self._checkpoint.close)
+                self._positions = self._checkpoint.positions()
+                extent = self._checkpoint.quarantine()
+                self._quarantine = quarantine.Quarantine(directory, extent, synced=synced, bytes_max=quarantine_bytes)
+                self._hot = HotTier(hot, self._checkpoint, self._tails, synced=synced, rotate_bytes=rotate_bytes)
+                self._cold = ColdSet(directory / "cold", self._checkpoint)
+                opened.pop_all()
         except (OSError, StoreError) as error:
             raise DataDirectoryError(f"data directory {directory} cannot be used: {error}") from None
 

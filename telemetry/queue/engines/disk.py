@@ -120,18 +120,18 @@ class DiskEngine(LocalEngine):
     def _recover(self) -> DiskLog:
         catalogue, segments = self._directory / "catalogue.sqlite", self._directory / "log"
         self._catalogue = SqliteCatalogue(self._files, catalogue, self.failed)
-        log = DiskLog(
-            self._files,
-            segments,
-            Quarantine(self._files, self._directory / "quarantine"),
-            self,
-            self._fsync,
-            lambda: self._clock().monotonic_s,
-            segment_bytes=self._segment_bytes,
-            cache_bytes=self._cache_bytes,
-        )
-        self._logs = {Storage.DISK: log, Storage.MEMORY: MemoryLog(self)}
         try:
+            log = DiskLog(
+                self._files,
+                segments,
+                Quarantine(self._files, self._directory / "quarantine"),
+                self,
+                self._fsync,
+                lambda: self._clock().monotonic_s,
+                segment_bytes=self._segment_bytes,
+                cache_bytes=self._cache_bytes,
+            )
+            self._logs = {Storage.DISK: log, Storage.MEMORY: MemoryLog(self)}
             self._files.make_directory(segments)
             if self._catalogue.is_new and list_segments(self._files, segments):
                 raise DataDirectoryError(
