@@ -59,10 +59,11 @@ async def serve_subscription(
             _check_rights(options)
             subscription = await engine.subscribe(options)
         draining.add_done_callback(lambda _: subscription.stop_delivering())
+        # Before anything is read: a client that has closed its side already must not seem to wait for nothing.
+        subscription.add_permits(*first_permits)
         reader = asyncio.create_task(_take_flows(requests, subscription, draining))
         try:
             await context.write(started_response(subscription.started))
-            subscription.add_permits(*first_permits)
             await _send(subscription, reader, context, seal)
             if draining.done():
                 await _drain(subscription, reader, streams.drain_within_s, context)
