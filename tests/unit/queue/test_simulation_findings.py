@@ -210,6 +210,7 @@ async def test_a_queue_that_cannot_make_the_copy_of_a_damaged_record_durable_end
     with pytest.raises(ClosedError):
         _ = [one async for one in again.browse("t", 0, Place.EARLIEST, 1)]
     assert isinstance(await again.wait_failed(), OSError)
+    disk.throw_away()
 
 
 @pytest.mark.parametrize("seed", range(20))
